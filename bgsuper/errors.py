@@ -1,0 +1,140 @@
+"""Every error bgsuper raises, in one hierarchy.
+
+    BgsuperError
+     |- ConfigError (ValueError)     what the host app asked for cannot be meant
+     |- Backlogged                   the hard limit of un-acknowledged bytes is reached
+     |- GateShut                     the store failed for good: nothing may leave any more
+     |- ShutdownIncomplete           stop() ran out of time; .unacked, .outcome
+     |- StoreError
+     |   |- NotFound (KeyError)      the key is absent: never a failed read
+     |   |- StoreLocked              another writer lives; .pid, .epoch
+     |   |- StoreFull                no space; retried while running
+     |   |- StoreUnwritable          no permission, read-only, not a directory
+     |   |- StoreCorrupt             its bytes are damaged
+     |   |- StoreForeign             it is not a store of bgsuper's
+     |   |- StoreTooNew              a later bgsuper wrote it
+     |   |- StoreInconsistent        its records contradict each other or the host
+     |   `- SyncFailed               the disk refused to make data durable
+     |- WorkerError
+     |   |- WorkerStartFailed        no worker came up
+     |   |- RestartBudgetSpent       it died too often
+     |   `- RemoteError              the worker's exception, where the original cannot be rebuilt
+     `- DecodeError (ValueError)     bytes from outside that mean nothing
+         `- FrameError               ... on the pipe between host and worker
+
+Rules: a message says what was expected, what came, and what to do. Every class can be pickled with its attributes
+(they cross the pipe), so positional arguments hold the message alone. No message carries a secret.
+"""
+
+from __future__ import annotations
+
+
+class BgsuperError(Exception):
+    """Root of all errors that bgsuper raises on purpose."""
+
+
+class ConfigError(BgsuperError, ValueError):
+    """What the host app asked for cannot be meant: a malformed URL, key, limit or policy."""
+
+
+class Backlogged(BgsuperError):
+    """The hard limit of un-acknowledged bytes is reached; await ``drain()`` or check ``writable`` first."""
+
+
+class GateShut(BgsuperError):
+    """The store failed for good, so nothing may leave; the failure itself is ``__cause__``."""
+
+
+class ShutdownIncomplete(BgsuperError):
+    """``stop()`` ran out of time.
+
+    ``unacked`` counts the commits and snapshots never acknowledged; ``outcome`` is ``"killed"`` (the worker was
+    killed and is dead) or ``"abandoned"`` (it could not even be killed in time: it is stuck in the kernel).
+    """
+
+    def __init__(self, message: str, *, unacked: int = 0, outcome: str = "") -> None:
+        super().__init__(message)
+        self.unacked = unacked
+        self.outcome = outcome
+
+
+class StoreError(BgsuperError):
+    """The store cannot do what was asked."""
+
+
+class NotFound(StoreError, KeyError):
+    """The key is absent. Raised for nothing else: a read that failed is another error."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of the message.
+        return str(self.args[0]) if self.args else ""
+
+
+class StoreLocked(StoreError):
+    """Another writer holds the store; ``pid`` is its process id and ``epoch`` its fencing number, if known."""
+
+    def __init__(self, message: str, *, pid: int | None = None, epoch: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.epoch = epoch
+
+
+class StoreFull(StoreError):
+    """No space left (ENOSPC, EDQUOT). While running, the worker retries; at start it is raised."""
+
+
+class StoreUnwritable(StoreError):
+    """No permission, a read-only file system, or something that is not a directory stands in the way."""
+
+
+class StoreCorrupt(StoreError):
+    """The store's bytes are damaged. Nothing was changed; restore a backup or salvage."""
+
+
+class StoreForeign(StoreError):
+    """There is something at that place, but it is not a store of bgsuper's. Nothing was changed."""
+
+
+class StoreTooNew(StoreError):
+    """A later version of bgsuper wrote this store. Nothing was changed; upgrade."""
+
+
+class StoreInconsistent(StoreError):
+    """The store's records contradict each other, or what the worker acknowledged before."""
+
+
+class SyncFailed(StoreError):
+    """The disk refused to make data durable. After it nothing in the page cache can be trusted (fsyncgate)."""
+
+
+class WorkerError(BgsuperError):
+    """The worker process failed."""
+
+
+class WorkerStartFailed(WorkerError):
+    """No worker came up: it could not be launched, died before HELLO, or missed the start deadline."""
+
+
+class RestartBudgetSpent(WorkerError):
+    """The worker died more often than ``RestartPolicy`` allows."""
+
+
+class RemoteError(WorkerError):
+    """An exception of the worker that cannot be rebuilt here: not allowed, not picklable, or not importable.
+
+    ``type_name`` is its dotted class name, ``text`` its rendered traceback, ``errno`` its errno if it had one.
+    """
+
+    def __init__(self, message: str, *, type_name: str = "", text: str = "", errno: int | None = None) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.text = text
+        self.errno = errno
+
+
+class DecodeError(BgsuperError, ValueError):
+    """Bytes from outside that mean nothing: what was expected, what came, and where."""
+
+
+class FrameError(DecodeError):
+    """The pipe between host and worker carried something that no worker or host of this version sends."""

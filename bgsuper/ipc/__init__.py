@@ -1,0 +1,1 @@
+"""What host and worker share: frames, messages, and exceptions that cross the pipe."""

@@ -1,0 +1,211 @@
+"""Messages: one msgpack body each, with a payload of raw bytes that may be large.
+
+A small payload travels inside the body; a large one follows in CHUNK frames of the same seq, so that other messages
+can pass between them and no 20 MiB value is ever copied through msgpack.
+
+    body = [fields, payload: bin]      or      [fields, payload length: int]   then CHUNKs until it is complete
+
+Rules: decoding is total (any bytes give messages or `FrameError`), memory is bounded by `MAX_PAYLOAD` and
+`MAX_PARTIAL`. What the fields of each kind mean stands in `Commit`, `records` and beside the code that handles them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from ..errors import ConfigError, FrameError
+from ..key import Key, Seq, check_key
+from .frames import CHUNK_BYTES, MAX_BODY, Frame, Kind, encode, header
+
+#: The largest payload of one message. SQLite refuses values from 10^9 bytes.
+MAX_PAYLOAD: Final = 900_000_000
+#: How many payloads may be incomplete at a time in one direction.
+MAX_PARTIAL: Final = 8
+#: Payloads up to this size travel inside the body.
+INLINE_BYTES: Final = 64 * 1024
+
+#: What a decoded body may hold. msgpack gives plain values; each handler checks the shape it expects.
+Fields = list[Any]
+
+
+class Message(NamedTuple):
+    kind: Kind
+    seq: int
+    fields: Fields
+    payload: bytes = b""
+
+
+class Commit(NamedTuple):
+    """An ordered, atomic batch. `prev` is the seq of the commit before it (snapshots take numbers of their own), so
+    that the worker can tell a duplicate from a gap."""
+
+    seq: Seq
+    prev: Seq
+    puts: tuple[tuple[Key, bytes], ...]
+    removes: tuple[Key, ...]
+
+
+# -- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def encode_message(kind: Kind, seq: int, fields: Sequence[object], payload: Sequence[bytes] = ()) -> Iterator[bytes]:
+    """The whole frames of one message, in order; each is made when it is drawn."""
+    length = sum(map(len, payload))
+    if length <= INLINE_BYTES:
+        yield encode(kind, seq, msgpack.packb([fields, b"".join(payload)]))
+        return
+    yield encode(kind, seq, msgpack.packb([fields, length]))
+    parts: list[bytes | memoryview] = []
+    room = min(CHUNK_BYTES, length)
+    for piece in payload:
+        rest = memoryview(piece)
+        while rest:
+            parts.append(rest[:room])
+            room -= len(parts[-1])
+            rest = rest[len(parts[-1]) :]
+            if not room:
+                size = sum(map(len, parts))
+                yield b"".join([header(Kind.CHUNK, seq, size), *parts])
+                parts, length = [], length - size
+                room = min(CHUNK_BYTES, length)
+
+
+def frame_count(length: int) -> int:
+    """How many frames `encode_message` makes of a payload of `length` bytes."""
+    return 1 if length <= INLINE_BYTES else 1 + -(-length // CHUNK_BYTES)
+
+
+def encode_commit(commit: Commit) -> Iterator[bytes]:
+    """COMMIT: fields = [prev, [[primary, secondary, name, length], ...], [[primary, secondary, name], ...]]."""
+    index = [(*key, len(value)) for key, value in commit.puts]
+    return encode_message(Kind.COMMIT, commit.seq, [commit.prev, index, commit.removes], [v for _, v in commit.puts])
+
+
+def index_bytes(keys: Iterable[Key]) -> int:
+    """An upper bound for what `keys` take in a body: what a host checks against `MAX_BODY` before it submits."""
+    return sum(len(key[0]) + len(key[1]) + len(key[2]) + 24 for key in keys)
+
+
+#: How much of a body the keys of one commit may fill; the rest is head-room.
+MAX_INDEX: Final = MAX_BODY - 256 * 1024
+
+
+def check_commit_size(keys: Sequence[Key], payload: int) -> None:
+    """Raise `ConfigError` if no frame could carry such a commit."""
+    if payload > MAX_PAYLOAD:
+        raise ConfigError(f"a commit of {payload} bytes exceeds {MAX_PAYLOAD}: split its records over several commits")
+    if len(keys) > 40_000 and index_bytes(keys) > MAX_INDEX:
+        raise ConfigError(f"a commit of {len(keys)} keys exceeds one frame: split its records over several commits")
+
+
+# -- decoding ---------------------------------------------------------------------------------------------------------
+
+
+class Assembler:
+    """Puts messages together again from frames; keeps what is incomplete, at most `MAX_PARTIAL` messages."""
+
+    def __init__(self) -> None:
+        self._partial: dict[int, _Partial] = {}
+
+    def feed(self, frame: Frame) -> Message | None:
+        """The message that `frame` completes, or None. Raises `FrameError`."""
+        if frame.kind is Kind.CHUNK:
+            return self._chunk(frame)
+        fields, payload = _unpack(frame)
+        if isinstance(payload, bytes):
+            return Message(frame.kind, frame.seq, fields, payload)
+        if not INLINE_BYTES < payload <= MAX_PAYLOAD:
+            raise FrameError(f"a {frame.kind.name} announces a payload of {payload} bytes, outside the allowed range")
+        if frame.seq in self._partial or len(self._partial) >= MAX_PARTIAL:
+            raise FrameError(
+                f"a {frame.kind.name} with seq {frame.seq} begins before the payloads under way are complete"
+            )
+        self._partial[frame.seq] = _Partial(frame.kind, fields, payload)
+        return None
+
+    @property
+    def partial(self) -> int:
+        """How many messages still lack payload."""
+        return len(self._partial)
+
+    def _chunk(self, frame: Frame) -> Message | None:
+        partial = self._partial.get(frame.seq)
+        if partial is None:
+            raise FrameError(f"a CHUNK names seq {frame.seq}, but no message with that seq awaits payload")
+        if not frame.body or len(frame.body) > partial.missing:
+            raise FrameError(f"a CHUNK of {len(frame.body)} bytes came where 1 to {partial.missing} were missing")
+        partial.pieces.append(frame.body)
+        partial.missing -= len(frame.body)
+        if partial.missing:
+            return None
+        del self._partial[frame.seq]
+        return Message(partial.kind, frame.seq, partial.fields, b"".join(partial.pieces))
+
+
+class _Partial:
+    __slots__ = ("fields", "kind", "missing", "pieces")
+
+    def __init__(self, kind: Kind, fields: Fields, missing: int) -> None:
+        self.kind, self.fields, self.missing = kind, fields, missing
+        self.pieces: list[bytes] = []
+
+
+def _unpack(frame: Frame) -> tuple[Fields, bytes | int]:
+    try:
+        body = msgpack.unpackb(frame.body)
+    except Exception as error:  # noqa: BLE001 - msgpack raises ValueError, TypeError, MemoryError and its own
+        # Not the error's text: ExtraData's holds all that was decoded, which may be nested too deep to print.
+        raise FrameError(f"the body of a {frame.kind.name} frame is not msgpack: {type(error).__name__}") from None
+    if not (isinstance(body, list) and len(body) == 2):
+        raise FrameError(f"the body of a {frame.kind.name} frame is not [fields, payload]")
+    fields, payload = body
+    if not isinstance(fields, list) or isinstance(payload, bool) or not isinstance(payload, bytes | int):
+        raise FrameError(f"the body of a {frame.kind.name} frame is not [fields, payload]")
+    return fields, payload
+
+
+def decode_commit(message: Message) -> Commit:
+    """The commit in a COMMIT message; `FrameError` if its fields do not fit each other or the payload."""
+    match message.fields:
+        case [int() as prev, list() as index, list() as removes] if type(prev) is int and 0 <= prev < message.seq:
+            return Commit(
+                Seq(message.seq),
+                Seq(prev),
+                tuple(records(index, message.payload)),
+                tuple(_key(part, 3) for part in removes),
+            )
+    raise FrameError(f"a COMMIT with seq {message.seq} is not [prev, puts, removes]")
+
+
+def records(index: Sequence[object], payload: bytes) -> Iterator[tuple[Key, bytes]]:
+    """Cut `payload` into the values that `index`, [[primary, secondary, name, length], ...], describes."""
+    offset = 0
+    for entry in index:
+        key = _key(entry, 4)
+        length = entry[3]  # type: ignore[index]  # _key has seen a list of four
+        if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= len(payload) - offset:
+            raise FrameError(f"the record {key} announces {_shape(length)} bytes, {len(payload) - offset} are left")
+        yield key, payload[offset : offset + length]
+        offset += length
+    if offset != len(payload):
+        raise FrameError(f"{len(payload) - offset} bytes of payload belong to no record")
+
+
+def _key(entry: object, size: int) -> Key:
+    match entry:
+        case [str() as primary, str() as secondary, str() as name, *_] if len(entry) == size:
+            try:
+                return check_key(Key(primary, secondary, name))
+            except ConfigError as error:
+                raise FrameError(str(error)) from None
+    raise FrameError(f"expected a list of {size} that starts with a key's three parts, got {_shape(entry)}")
+
+
+def _shape(value: object) -> str:
+    """What came, without its `repr` unless it is a number: that may be huge, or nested too deep to print."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return str(value) if isinstance(value, int) else type(value).__name__

@@ -1,0 +1,380 @@
+"""The network graph: what gossip says of channels and nodes, taken by LDK's rules (rust-lightning `routing::gossip`).
+
+1. A channel enters by an announcement with four good signatures. Nothing here looks at the chain: a caller that
+   looked up the funding output passes its amount, and may then replace what was unproven.
+2. An update enters if its channel is known, the node at its direction's start signed it, its timestamp is newer than
+   the last one's, at most two weeks old and at most a day ahead, and its maximum fits the channel.
+3. A node's announcement enters if the node has a channel, signed it, and its timestamp is newer.
+4. Cheap checks come before signatures, so that an echo costs microseconds and not a curve operation.
+5. A refused message is a typed `GossipRefused` and changes nothing.
+6. A channel that failed for good or went stale is not taken again for a week, since its announcement still goes round.
+7. Every node has a channel; with the last one it goes.
+
+Methods take `now`, seconds since 1970. Who persists the graph asks for `take_changes()` after each turn, or for
+`pieces()` when it wants the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final, Self
+
+from ...key import Key
+from ..errors import (
+    AlreadyAnnounced,
+    FromTheFuture,
+    Implausible,
+    MalformedGraph,
+    NotNewer,
+    RecentlyRemoved,
+    Stale,
+    UnknownChannel,
+    UnknownNode,
+    WrongChain,
+)
+from ..wire.addresses import known_length
+from ..wire.gossip import ChannelAnnouncement, ChannelUpdate, GossipMessage, NodeAnnouncement, scid_text
+from .records import ChannelInfo, ChannelUpdateInfo, NodeAnnouncementInfo, NodeInfo
+from .serialization import (
+    decode_channel,
+    decode_graph,
+    decode_node,
+    encode_channel,
+    encode_header,
+    encode_node,
+    encode_node_count,
+    encode_trailer,
+)
+from .table import RecordTable
+from .verification import verify_channel_announcement, verify_channel_update, verify_node_announcement
+
+#: How old the newest word of a direction may be (BOLT 7, "Recommendation on Pruning Stale Entries").
+STALE_SECONDS: Final = 14 * 24 * 3600
+#: How far ahead of our clock an update may be dated.
+FUTURE_SECONDS: Final = 24 * 3600
+#: How long a removed channel is not taken again.
+REMOVED_SECONDS: Final = 7 * 24 * 3600
+#: All the bitcoin there will be.
+MAX_VALUE_MSAT: Final = 21_000_000 * 100_000_000 * 1000
+#: How much that we do not understand a message may hold and still be kept and relayed.
+MAX_EXCESS_BYTES: Final = 1024
+
+#: The namespaces of the graph's records: `put` by `NetworkGraph.take_changes`, scanned for `NetworkGraph.restore`.
+CHANNELS: Final = ("network_graph", "channels")
+NODES: Final = ("network_graph", "nodes")
+
+
+def relayable(message: GossipMessage) -> bool:
+    """Whether the message holds so little beyond what we understand that it is kept and passed on."""
+    excess = len(message.excess)
+    if isinstance(message, NodeAnnouncement):
+        excess += len(message.addresses) - known_length(message.addresses)
+    return excess <= MAX_EXCESS_BYTES
+
+
+class NetworkGraph:
+    """The channels and nodes of one chain. All refusals are `GossipRefused`s."""
+
+    def __init__(self, chain_hash: bytes) -> None:
+        self.chain_hash: Final = chain_hash
+        #: The time of the last rapid gossip sync snapshot applied, if any; stored with the graph.
+        self.last_rapid_gossip_sync_timestamp: int | None = None
+        self._channels: RecordTable[int, ChannelInfo] = RecordTable(encode_channel, channel_key)
+        self._nodes: RecordTable[bytes, NodeInfo] = RecordTable(encode_node, node_key)
+        self._removed_at: dict[int, int] = {}
+
+    @property
+    def channels(self) -> Mapping[int, ChannelInfo]:
+        """Every channel by its short channel id, read-only."""
+        return self._channels.rows
+
+    @property
+    def nodes(self) -> Mapping[bytes, NodeInfo]:
+        """Every node by its id, read-only."""
+        return self._nodes.rows
+
+    # -- channels -----------------------------------------------------------------------------------------------------
+
+    def update_channel_from_announcement(
+        self, message: ChannelAnnouncement, now: int, *, capacity_sats: int | None = None
+    ) -> None:
+        """Add the channel that `message` proves. `capacity_sats` is its funding output's amount, if the caller saw the
+        output unspent with the message's bitcoin keys."""
+        self._check_announcement(message, now, capacity_sats)
+        verify_channel_announcement(message)
+        self._add_channel(message, now, capacity_sats, message.encode() if relayable(message) else None)
+
+    def update_channel_from_unsigned_announcement(
+        self, message: ChannelAnnouncement, now: int, *, capacity_sats: int | None = None
+    ) -> None:
+        """The same without a look at the signatures, for a source that is trusted; the message is never relayed."""
+        self._check_announcement(message, now, capacity_sats)
+        self._add_channel(message, now, capacity_sats, None)
+
+    def _check_announcement(self, message: ChannelAnnouncement, now: int, capacity_sats: int | None) -> None:
+        scid = message.short_channel_id
+        if message.node_id_1 >= message.node_id_2:
+            raise Implausible(f"expected node_id_1 < node_id_2 in the announcement of {scid_text(scid)}: drop it")
+        if message.bitcoin_key_1 == message.bitcoin_key_2:
+            raise Implausible(f"expected two bitcoin keys in the announcement of {scid_text(scid)}, got one: drop it")
+        self._check_chain(message)
+        known = self._channels.get(scid)
+        if known is not None:
+            same_nodes = (known.node_one, known.node_two) == (message.node_id_1, message.node_id_2)
+            if capacity_sats is None or (known.capacity_sats is not None and same_nodes):
+                raise AlreadyAnnounced(f"the channel {scid_text(scid)} is known: drop its announcement")
+        removed = self._removed_at.get(scid)
+        if removed is not None and now - removed < REMOVED_SECONDS:
+            raise RecentlyRemoved(
+                f"the channel {scid_text(scid)} was removed {now - removed} seconds ago: drop its announcement"
+            )
+
+    def _add_channel(
+        self, message: ChannelAnnouncement, now: int, capacity_sats: int | None, kept: bytes | None
+    ) -> None:
+        scid = message.short_channel_id
+        if scid in self._channels.rows:
+            self._remove_channel(scid)
+        self._channels.put(
+            scid,
+            ChannelInfo(
+                features=message.features,
+                node_one=self._join(message.node_id_1, scid),
+                node_two=self._join(message.node_id_2, scid),
+                one_to_two=None,
+                two_to_one=None,
+                capacity_sats=capacity_sats,
+                announcement_message=kept,
+                announcement_received_time=now,
+            ),
+        )
+
+    def _join(self, node_id: bytes, scid: int) -> bytes:
+        node = self._nodes.get(node_id)
+        if node is None:
+            node = NodeInfo()
+        node.channels.add(scid)
+        self._nodes.put(node_id, node)
+        return node_id
+
+    def update_channel(self, message: ChannelUpdate, now: int) -> None:
+        """Set the terms of one direction of a channel."""
+        channel = self._check_update(message, now)
+        verify_channel_update(message, channel.node_two if message.direction else channel.node_one)
+        self._set_direction(channel, message, message.encode() if relayable(message) else None)
+
+    def update_channel_unsigned(self, message: ChannelUpdate, now: int) -> None:
+        """The same without a look at the signature, for a source that is trusted; the message is never relayed."""
+        self._set_direction(self._check_update(message, now), message, None)
+
+    def _check_update(self, message: ChannelUpdate, now: int) -> ChannelInfo:
+        self._check_chain(message)
+        timestamp, most = message.timestamp, message.htlc_maximum_msat
+        if timestamp < now - STALE_SECONDS:
+            raise Stale(f"{_update(message)} is dated {now - timestamp} s ago, {STALE_SECONDS} at most: drop it")
+        if timestamp > now + FUTURE_SECONDS:
+            raise FromTheFuture(
+                f"{_update(message)} is dated {timestamp - now} s ahead, {FUTURE_SECONDS} at most: "
+                "drop it; if all are, set this machine's clock"
+            )
+        channel = self._channels.get(message.short_channel_id)
+        if channel is None:
+            raise UnknownChannel(
+                f"{_update(message)} is for a channel never announced: drop it, or ask for the channel"
+            )
+        limit = MAX_VALUE_MSAT if channel.capacity_sats is None else channel.capacity_sats * 1000
+        if most > min(limit, MAX_VALUE_MSAT):
+            raise Implausible(f"{_update(message)} allows {most} msat where {limit} are possible: drop it")
+        known = channel.two_to_one if message.direction else channel.one_to_two
+        if known is not None and known.last_update >= timestamp:
+            raise NotNewer(f"{_update(message)} is dated {timestamp}, we have one of {known.last_update}: drop it")
+        return channel
+
+    def _set_direction(self, channel: ChannelInfo, message: ChannelUpdate, kept: bytes | None) -> None:
+        terms = ChannelUpdateInfo.of(message, kept)
+        changed = replace(channel, two_to_one=terms) if message.direction else replace(channel, one_to_two=terms)
+        self._channels.put(message.short_channel_id, changed)
+
+    def _check_chain(self, message: ChannelAnnouncement | ChannelUpdate) -> None:
+        if message.chain_hash != self.chain_hash:
+            raise WrongChain(
+                f"expected a message for the chain {self.chain_hash.hex()}, "
+                f"got one for {message.chain_hash.hex()}: drop it"
+            )
+
+    # -- nodes --------------------------------------------------------------------------------------------------------
+
+    def update_node_from_announcement(self, message: NodeAnnouncement) -> None:
+        """Take what a node with a channel says of itself."""
+        node = self._check_node(message)
+        verify_node_announcement(message)
+        self._set_node(node, message, message.encode() if relayable(message) else None)
+
+    def update_node_from_unsigned_announcement(self, message: NodeAnnouncement) -> None:
+        """The same without a look at the signature, for a source that is trusted; the message is never relayed."""
+        self._set_node(self._check_node(message), message, None)
+
+    def _check_node(self, message: NodeAnnouncement) -> NodeInfo:
+        node = self._nodes.get(message.node_id)
+        if node is None:
+            raise UnknownNode(f"the node {message.node_id.hex()} has no announced channel: drop its announcement")
+        known = node.announcement_info
+        if known is not None and known.last_update >= message.timestamp:
+            raise NotNewer(
+                f"the announcement of node {message.node_id.hex()} is dated {message.timestamp}, "
+                f"we have one of {known.last_update}: drop it"
+            )
+        return node
+
+    def _set_node(self, node: NodeInfo, message: NodeAnnouncement, kept: bytes | None) -> None:
+        node.announcement_info = NodeAnnouncementInfo.of(message, kept)
+        self._nodes.put(message.node_id, node)
+
+    # -- failures and age ---------------------------------------------------------------------------------------------
+
+    def channel_failed_permanent(self, short_channel_id: int, now: int) -> None:
+        """Remove a channel that is closed, and the nodes for which it was the last; no-op if it is unknown."""
+        if short_channel_id in self._channels.rows:
+            self._remove_channel(short_channel_id)
+            self._removed_at[short_channel_id] = now
+
+    def channel_failed_temporarily(self, short_channel_id: int) -> None:
+        """Disable both directions until newer updates come (LDK v0.0.106 `close_channel_from_update`)."""
+        channel = self._channels.get(short_channel_id)
+        if channel is not None and _enabled(channel):
+            self._channels.put(
+                short_channel_id,
+                replace(channel, one_to_two=_disabled(channel.one_to_two), two_to_one=_disabled(channel.two_to_one)),
+            )
+
+    def remove_stale_channels_and_tracking(self, now: int) -> None:
+        """Forget directions without an update for two weeks, then channels that lack a direction and were announced
+        more than two weeks ago.
+
+        One missing direction suffices, as in LDK since #1735 (v0.0.112): the seed (v0.0.106) asked for both. A channel
+        whose other end never speaks cannot be used through, and most of those are closed. Also ends the week in which
+        a removed channel is not taken again. No-op if `now` is before 1970-01-15 or after 2106, as in LDK.
+        """
+        if not STALE_SECONDS <= now <= 0xFFFF_FFFF:
+            return
+        oldest = now - STALE_SECONDS
+        aged = [
+            (scid, channel)
+            for scid, channel in self._channels.rows.items()
+            if (channel.one_to_two is None or channel.one_to_two.last_update < oldest)
+            or (channel.two_to_one is None or channel.two_to_one.last_update < oldest)
+        ]
+        for scid, channel in aged:
+            if channel.announcement_received_time < oldest:
+                self._remove_channel(scid)
+                self._removed_at[scid] = now
+            else:
+                one, two = _unless_older(channel.one_to_two, oldest), _unless_older(channel.two_to_one, oldest)
+                if (one, two) != (channel.one_to_two, channel.two_to_one):
+                    self._channels.put(scid, replace(channel, one_to_two=one, two_to_one=two))
+        self._removed_at = {scid: at for scid, at in self._removed_at.items() if now - at < REMOVED_SECONDS}
+
+    def _remove_channel(self, scid: int) -> None:
+        channel = self._channels.remove(scid)
+        for node_id in (channel.node_one, channel.node_two):
+            node = self._nodes.rows[node_id]
+            node.channels.remove(scid)
+            if node.channels:
+                self._nodes.put(node_id, node)
+            else:
+                self._nodes.remove(node_id)
+
+    # -- persistence --------------------------------------------------------------------------------------------------
+
+    def take_changes(self) -> tuple[dict[Key, bytes], set[Key]]:
+        """(records to put, keys to remove) since the last call. Applied to a store, they make its records equal the
+        graph's. What is removed may never have been stored."""
+        puts, removes = self._channels.take_changes()
+        node_puts, node_removes = self._nodes.take_changes()
+        return puts | node_puts, removes | node_removes
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """`write()` in pieces, which later changes of the graph leave alone: all that a snapshot needs to hold."""
+        pieces = [encode_header(self.chain_hash, len(self.channels))]
+        for scid, record in self._channels.records():
+            pieces += (scid.to_bytes(8, "big"), record)
+        pieces.append(encode_node_count(len(self.nodes)))
+        for item in self._nodes.records():
+            pieces += item
+        pieces.append(encode_trailer(self.last_rapid_gossip_sync_timestamp))
+        return tuple(pieces)
+
+    def write(self) -> bytes:
+        """The graph in LDK's format. Equal graphs have equal bytes."""
+        return b"".join(self.pieces())
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """The graph that `write()`, or LDK, wrote; raises `MalformedGraph`."""
+        stored = decode_graph(data)
+        graph = cls(stored.chain_hash)
+        graph.last_rapid_gossip_sync_timestamp = stored.rapid_gossip_sync_timestamp
+        graph._load(stored.channels, stored.nodes)
+        return graph
+
+    @classmethod
+    def restore(cls, chain_hash: bytes, records: Iterable[tuple[Key, bytes]]) -> Self:
+        """The graph whose records, in any order, a store holds under `CHANNELS` and `NODES`; raises
+        `MalformedGraph`."""
+        channels: dict[int, ChannelInfo] = {}
+        nodes: dict[bytes, NodeAnnouncementInfo | None] = {}
+        for key, record in records:
+            try:
+                ident = bytes.fromhex(key.name)
+            except ValueError:
+                raise MalformedGraph(f"expected a graph record with a name in hex, got {key}: remove it") from None
+            if key[:2] == CHANNELS and len(ident) == 8:
+                channels[int.from_bytes(ident, "big")] = decode_channel(record)
+            elif key[:2] == NODES:
+                nodes[ident] = decode_node(record)
+            else:
+                raise MalformedGraph(f"expected a record of the network graph, got {key}: remove it")
+        graph = cls(chain_hash)
+        graph._load(channels, nodes)
+        return graph
+
+    def _load(self, channels: Mapping[int, ChannelInfo], nodes: Mapping[bytes, NodeAnnouncementInfo | None]) -> None:
+        members: dict[bytes, NodeInfo] = {}
+        for scid, channel in channels.items():
+            for node_id in (channel.node_one, channel.node_two):
+                if node_id not in nodes:
+                    raise MalformedGraph(
+                        f"the channel {scid_text(scid)} belongs to a node that is not stored, {node_id.hex()}: "
+                        "restore the graph or sync anew"
+                    )
+                members.setdefault(node_id, NodeInfo(nodes[node_id])).channels.add(scid)
+            self._channels.load(scid, channel)
+        for node_id, node in members.items():
+            self._nodes.load(node_id, node)
+
+
+def channel_key(short_channel_id: int) -> Key:
+    """The name of a channel's record in a store."""
+    return Key(*CHANNELS, f"{short_channel_id:016x}")
+
+
+def node_key(node_id: bytes) -> Key:
+    """The name of a node's record in a store."""
+    return Key(*NODES, node_id.hex())
+
+
+def _update(message: ChannelUpdate) -> str:
+    return f"the channel_update for {scid_text(message.short_channel_id)}, direction {message.direction},"
+
+
+def _enabled(channel: ChannelInfo) -> bool:
+    return any(terms is not None and terms.enabled for terms in (channel.one_to_two, channel.two_to_one))
+
+
+def _disabled(terms: ChannelUpdateInfo | None) -> ChannelUpdateInfo | None:
+    return None if terms is None else replace(terms, enabled=False)
+
+
+def _unless_older(terms: ChannelUpdateInfo | None, oldest: int) -> ChannelUpdateInfo | None:
+    return None if terms is None or terms.last_update < oldest else terms

@@ -1,0 +1,78 @@
+"""All timers of the processor in one table, and when they are due.
+
+    what       first after    then each    LDK (seconds)
+    freshness  at the start   freshness    60; ChannelManager::timer_tick_occurred
+    ping       ping           ping         10; PeerManager::timer_tick_occurred
+    prune      first_prune    prune        60, then 3,600; remove_stale_channels_and_tracking, then persist the graph
+    scorer     scorer         scorer       300; persist the scorer
+
+A timer fires when its period has passed, not up to a second later as in v0.0.106 (whose `as_secs() > PERIOD` compares
+whole seconds). The next period counts from when it fired: after a pause it fires once, not once for each period missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from enum import Enum
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Periods in seconds; each is finite and greater than 0, or `ConfigError` is raised."""
+
+    freshness: float = 60.0  #: ticks of the channel manager
+    ping: float = 10.0  #: ticks of the peer manager
+    first_prune: float = 60.0  #: a short-lived client prunes its graph too
+    prune: float = 3600.0  #: later prunes; each is followed by a write of the graph
+    scorer: float = 300.0  #: writes of the scorer
+    rest: float = 0.1  #: the longest that the loop rests when nothing wakes it
+    asleep: float = 1.0  #: over this a rest means that the machine slept, and that the sockets may be dead
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            period = getattr(self, field.name)
+            if not (isinstance(period, int | float) and math.isfinite(period) and period > 0):
+                raise ConfigError(f"expected Timers.{field.name} in seconds, greater than 0, got {period!r:.80}")
+
+
+class Timer(Enum):
+    """What the schedule knows of; the order in which those due at once fire."""
+
+    FRESHNESS = "freshness"
+    PING = "ping"
+    PRUNE = "prune"
+    SCORER = "scorer"
+
+
+class Schedule:
+    """When each timer fires next. Pure: `now` is handed in, in seconds of a monotonic clock."""
+
+    def __init__(self, timers: Timers, which: Iterable[Timer], now: float) -> None:
+        first = {
+            Timer.FRESHNESS: timers.freshness,
+            Timer.PING: timers.ping,
+            Timer.PRUNE: timers.first_prune,
+            Timer.SCORER: timers.scorer,
+        }
+        self._period = {**first, Timer.PRUNE: timers.prune}
+        chosen = set(which)
+        self._next = {timer: now + first[timer] for timer in Timer if timer in chosen}
+
+    def fire(self, now: float) -> list[Timer]:
+        """The timers due at `now`, in the table's order; their next periods begin."""
+        due = [timer for timer, at in self._next.items() if now >= at]
+        for timer in due:
+            self.restart(timer, now)
+        return due
+
+    def restart(self, timer: Timer, now: float) -> None:
+        """Begin a period of `timer` at `now` without firing it."""
+        self._next[timer] = now + self._period[timer]
+
+    def due_in(self, now: float) -> float:
+        """Seconds until the next timer fires, 0 if one is due."""
+        return max(0.0, min(self._next.values()) - now)

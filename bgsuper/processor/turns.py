@@ -1,0 +1,266 @@
+"""The processor's core: what one turn of the loop does. Sans-IO: it never waits, and its clocks are handed in.
+
+    begin                                   the startup tick
+    turn      1. look back                  did the store fail; what became durable leaves through the gate
+              2. timers that are due        ticks, prune; after a sleep of the machine all peers are disconnected
+              3. events                     of the manager, then of the monitor, then the peers (LDK #1436)
+              4. persist                    outputs, then changes: one commit, tags, gate
+    (rest)                                  the face waits, at most `rest_s()`, or until it is woken
+    final writes                            manager, scorer, graph, one durable before the next
+
+Rules:
+1. Nothing in a turn waits for the store, so events go on while writes are under way.
+2. While the store is not `writable` no changes and no outputs are taken: they stay with their objects and merge into
+   the next commit, and the peers are not read. So `Backlogged` is never raised after a mutation.
+3. Whatever a node object, a handler or the store raises in a turn ends the processor, since half a change must never
+   be committed: no final writes; the gate is shut, what it held is discarded, the peers are disconnected.
+4. Un-acknowledged age (the gate, rule 10): over 20 s no new HTLCs and channels, over 45 s the peers with held messages
+   are disconnected.
+
+Two faces drive it: `background` on a thread, `tasks` on asyncio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+from ..gate import Gate, Stall
+from ..key import NETWORK_GRAPH, SCORER, Seq
+from .clock import Clock, RestWatch, SleepRule
+from .interfaces import (
+    TRACE,
+    Admission,
+    BackPressure,
+    DisconnectsOne,
+    Durability,
+    Event,
+    EventHandler,
+    GossipSync,
+    Node,
+    Outbox,
+    Output,
+)
+from .manager_writes import Written, manager_writes
+from .side_writes import SideWrites
+from .timers import Schedule, Timer, Timers
+
+
+class Turns:
+    """The turns of one processor, from start to end. Not thread-safe; `gate_state` and `atomic` may be read anywhere.
+
+    `durability` is started; `asleep` is the face's rule for what counts as a sleep of the machine. Raises `ConfigError`
+    for a channel manager that cannot be persisted.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        durability: Durability,
+        *,
+        timers: Timers,
+        clock: Clock,
+        asleep: SleepRule,
+        logger: logging.Logger,
+    ) -> None:
+        self._node = node
+        self._durability = durability
+        self._timers = timers
+        self._clock = clock
+        self._asleep = asleep
+        self._logger = logger
+        self._handler = decorated(node.gossip_sync, node.event_handler)
+        self._gate: Gate[Output] = Gate(durability.durable_seq)
+        self._manager = manager_writes(node.channel_manager, durability)
+        self._outbox = node.channel_manager if isinstance(node.channel_manager, Outbox) else None
+        self._graph = self._scorer = None
+        which = {Timer.FRESHNESS, Timer.PING}
+        if node.gossip_sync is not None:
+            which.add(Timer.PRUNE)
+            graph = node.gossip_sync.network_graph
+            self._graph = SideWrites(NETWORK_GRAPH, "network graph", graph.pieces, durability, logger)
+        if node.scorer is not None:
+            which.add(Timer.SCORER)
+            scorer = node.scorer
+            self._scorer = SideWrites(SCORER, "scorer", lambda: (scorer.write(),), durability, logger)
+        self._schedule = Schedule(timers, which, clock.monotonic())
+        self._rests = RestWatch(clock)
+        self._persisting: Seq | None = None  # the newest write of the manager, until it is durable
+        self._reading = True
+        self._admitting = True
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before the first turn."""
+        self._trace("Calling ChannelManager's timer_tick_occurred on startup")
+        self._node.channel_manager.timer_tick_occurred()
+
+    def turn(self) -> None:
+        """One turn. Raises the store's failure, fresh, and whatever a node object raises: then call `fail()`."""
+        rest = self._rests.end()
+        self._look_back()
+        self._fire_timers(slept=self._asleep(rest, self._timers.asleep))
+        self._node.channel_manager.process_pending_events(self._handler)
+        self._node.chain_monitor.process_pending_events(self._handler)
+        self._node.peer_manager.process_events()
+        self._persist()
+        self._rests.begin()
+
+    def rest_s(self) -> float:
+        """The longest that the face may now wait to be woken, in seconds."""
+        return min(self._timers.rest, self._schedule.due_in(self._clock.monotonic()))
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def final_writes(self) -> list[Callable[[], Seq | None]]:
+        """What to submit before the end, in order: wait until the store is writable, call one, wait until the number
+        that it returns is durable (None: nothing to wait for), call `release()`, go on. An error ends it: `fail()`."""
+        self._trace("Terminating background processor.")
+        side = [writes.write for writes in (self._scorer, self._graph) if writes is not None]
+        return [self._write_manager_finally, *side]
+
+    def release(self) -> None:
+        """Let leave what became durable."""
+        released = self._gate.acked(self._durability.durable_seq)
+        if self._outbox is not None:
+            for output in released:
+                self._outbox.release(output)
+
+    def fail(self, cause: BaseException) -> None:
+        """`cause` ended the processor: nothing that is held leaves any more, and the peers are disconnected."""
+        self._gate.shut(cause)
+        self._logger.error("The background processor ended: %s: %s", type(cause).__name__, cause)
+        try:
+            self._node.peer_manager.disconnect_all_peers()
+        except Exception:
+            # The cause must come out, not this.
+            self._logger.exception("Disconnecting the peers failed")
+
+    # -- what health reports ------------------------------------------------------------------------------------------
+
+    @property
+    def gate_state(self) -> Literal["open", "holding", "shut"]:
+        """Of the gate."""
+        return self._gate.state
+
+    @property
+    def atomic(self) -> bool:
+        """False if the manager is persisted whole."""
+        return self._manager.atomic
+
+    # -- the parts of a turn ------------------------------------------------------------------------------------------
+
+    def _look_back(self) -> None:
+        failure = self._durability.failure()
+        if failure is not None:
+            raise failure
+        self.release()
+        if self._persisting is not None and self._durability.durable_seq >= self._persisting:
+            self._persisting = None
+            self._trace("Done persisting ChannelManager.")
+        self._heed(self._gate.stall(self._clock.monotonic()))
+
+    def _heed(self, stall: Stall) -> None:
+        manager, peers = self._node.channel_manager, self._node.peer_manager
+        if isinstance(manager, Admission) and self._admitting != (stall is Stall.NONE):
+            self._admitting = not self._admitting
+            if self._admitting:
+                manager.resume_admission()
+            else:
+                manager.pause_admission()
+        if stall is Stall.DISCONNECT and isinstance(peers, DisconnectsOne):
+            for connection in self._gate.connections():
+                self._gate.drop(connection)
+                peers.disconnect(connection)
+
+    def _fire_timers(self, *, slept: bool) -> None:
+        now = self._clock.monotonic()
+        due = self._schedule.fire(now)
+        if Timer.FRESHNESS in due:
+            self._trace("Calling ChannelManager's timer_tick_occurred")
+            self._node.channel_manager.timer_tick_occurred()
+        if slept:
+            self._trace("100ms sleep took more than a second, disconnecting peers.")
+            self._node.peer_manager.disconnect_all_peers()
+            self._schedule.restart(Timer.PING, now)
+        elif Timer.PING in due:
+            self._trace("Calling PeerManager's timer_tick_occurred")
+            self._node.peer_manager.timer_tick_occurred()
+        if Timer.PRUNE in due and self._node.gossip_sync is not None and self._graph is not None:
+            self._trace("Pruning network graph of stale entries")
+            self._node.gossip_sync.network_graph.remove_stale_channels_and_tracking(int(self._clock.time()))
+            self._graph.owe()
+        if Timer.SCORER in due and self._scorer is not None:
+            self._scorer.owe()
+
+    def _persist(self) -> None:
+        writable = self._durability.writable
+        self._read_peers(writable)
+        if writable and self._manager.ready():
+            # Outputs first; see manager_writes.
+            outputs = self._take_outputs()
+            self._note(self._manager.write_changes())
+            self._hold(outputs)
+        for writes in (self._graph, self._scorer):
+            if writes is not None:
+                writes.settle(writable=writable)
+        self._drop_disconnected()
+        self.release()
+
+    def _read_peers(self, reading: bool) -> None:
+        peers = self._node.peer_manager
+        if reading == self._reading or not isinstance(peers, BackPressure):
+            return
+        self._reading = reading
+        if reading:
+            peers.resume_reading()
+        else:
+            peers.pause_reading()
+
+    def _write_manager_finally(self) -> Seq | None:
+        outputs = self._take_outputs()
+        written = self._manager.write_finally()
+        self._note(written)
+        self._hold(outputs)
+        self._drop_disconnected()
+        # Without changes what was submitted before still has to become durable.
+        return written.seq if written is not None else self._persisting
+
+    def _take_outputs(self) -> list[Output]:
+        return list(self._outbox.take_outputs()) if self._outbox is not None else []
+
+    def _note(self, written: Written | None) -> None:
+        if written is None:
+            return
+        self._trace("Persisting ChannelManager...")
+        self._persisting = written.seq
+        self._gate.committed(written.records, written.seq, now=self._clock.monotonic())
+
+    def _hold(self, outputs: list[Output]) -> None:
+        now = self._clock.monotonic()
+        for output in outputs:
+            after = self._gate.tag(self._manager.causes(output))
+            self._gate.hold(output, after=after, connection=output.connection, now=now)
+
+    def _drop_disconnected(self) -> None:
+        if self._outbox is not None:
+            for connection in self._outbox.take_disconnected():
+                self._gate.drop(connection)
+
+    def _trace(self, message: str) -> None:
+        self._logger.log(TRACE, message)
+
+
+def decorated(gossip_sync: GossipSync | None, handler: EventHandler) -> EventHandler:
+    """The user's handler, after the gossip sync's if there is one (LDK's DecoratingEventHandler)."""
+    if gossip_sync is None:
+        return handler
+    learn = gossip_sync.handle_event
+
+    def handle_event(event: Event) -> None:
+        learn(event)
+        handler(event)
+
+    return handle_event

@@ -1,0 +1,167 @@
+"""The one SQLite connection: synced transactions, checkpoints on request, and what a failure of it means.
+
+Rules:
+1. WAL, synchronous=FULL: a transaction that returned is durable. Checkpoints run when the caller says so, never inside
+   a commit of SQLite's choosing (its automatic ones push p99 to 12-21 ms), and never on close.
+2. Exclusive from the first access: the WAL's index lives in this process's memory, and nobody else can look in.
+3. A transaction that raised was rolled back. After an I/O error nothing more is done on this connection: SQLite, the
+   kernel and the disk may disagree about what is there, and a repeated sync would lie (fsyncgate).
+4. SQLite releases before 3.51.3 can corrupt a database in WAL mode ("WAL-reset") and are refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import apsw
+
+from ..errors import ConfigError, StoreError, StoreUnwritable, SyncFailed
+from .failures import from_sqlite_error
+
+FIXED_SQLITE: Final = (3, 51, 3)
+_FRAME_HEADER: Final = 24
+
+#: Of whatever columns the statement names.
+Row = tuple[Any, ...]
+
+
+def check_sqlite_version(version: str = apsw.sqlite_lib_version()) -> None:
+    """Raise `ConfigError` if SQLite `version`, such as "3.54.1", has the WAL-reset bug."""
+    if tuple(map(int, version.split(".")[:3])) < FIXED_SQLITE:
+        raise ConfigError(
+            f"expected SQLite 3.51.3 or later (others corrupt WAL databases), got {version}: upgrade apsw"
+        )
+
+
+class Connection:
+    """An open database; the file must exist, and may be empty. Used by one thread."""
+
+    def __init__(self, path: str, vfs: str) -> None:
+        """Raises `StoreLocked`, `StoreCorrupt`, `StoreUnwritable`, `SyncFailed`."""
+        self._path = path
+        self._wal_pages = 0
+        self._sync_failed = False
+        try:
+            self._sqlite = _connect(path, vfs)
+            # After _connect: switching automatic checkpoints off takes the hook's place.
+            self._sqlite.set_wal_hook(self._note_wal)
+            self._frame_bytes = self._pragma("page_size") + _FRAME_HEADER
+            self.schema_version = self._pragma("user_version")
+        except apsw.Error as error:
+            raise from_sqlite_error(error, f"opening {path}") from error
+
+    def transact(self, statements: Iterable[tuple[str, Sequence[Row]]], doing: str) -> None:
+        """Run each statement once for each of its rows, in one synced transaction.
+
+        Raises `StoreFull`, `SyncFailed`, `StoreUnwritable`, `StoreCorrupt`; then nothing of it is there.
+        """
+        sqlite = self._usable()
+        try:
+            sqlite.execute("BEGIN IMMEDIATE")
+            for statement, rows in statements:
+                if rows:
+                    sqlite.executemany(statement, rows)
+            sqlite.execute("COMMIT")
+        except BaseException as error:
+            failure = self._failure(error, doing) if isinstance(error, apsw.Error) else error
+            self._roll_back()
+            raise failure from error
+
+    def rows(self, query: str, bindings: Row, doing: str) -> Iterator[Row]:
+        """What `query` gives, read while iterating. Raises `StoreCorrupt`, `SyncFailed`."""
+        try:
+            yield from self._usable().execute(query, bindings)
+        except apsw.Error as error:
+            raise self._failure(error, doing) from error
+
+    def row(self, query: str, bindings: Row, doing: str) -> Row | None:
+        """The first row of `query`, or None."""
+        return next(self.rows(query, bindings, doing), None)
+
+    @property
+    def wal_bytes(self) -> int:
+        """How much of the WAL is not yet in the database."""
+        return self._wal_pages * self._frame_bytes
+
+    @property
+    def sync_failed(self) -> bool:
+        """Whether an I/O error has made this connection useless (rule 3)."""
+        return self._sync_failed
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the database; up to two syncs. Raises `StoreFull`, `SyncFailed`."""
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def empty_wal(self) -> None:
+        """`checkpoint`, then cut the WAL to nothing: one file holds all."""
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def close(self) -> None:
+        """Close without a checkpoint; what was committed stays durable in the WAL."""
+        self._sqlite.close(True)
+
+    def _checkpoint(self, mode: int) -> None:
+        try:
+            self._usable().wal_checkpoint(mode=mode)
+        except apsw.Error as error:
+            raise self._failure(error, f"checkpointing {self._path}") from error
+        # There are no other readers, so all of it was moved, and the next commit starts the WAL anew.
+        self._wal_pages = 0
+
+    def _usable(self) -> apsw.Connection:
+        if self._sync_failed:
+            raise SyncFailed(f"an earlier I/O error left {self._path} in doubt; open it in a new process")
+        return self._sqlite
+
+    def _note_wal(self, _sqlite: apsw.Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _roll_back(self) -> None:
+        # SQLite ends the transaction itself on some errors.
+        if self._sqlite.in_transaction:
+            try:
+                self._sqlite.execute("ROLLBACK")
+            except apsw.Error:
+                self._sync_failed = True
+
+    def _failure(self, error: apsw.Error, doing: str) -> StoreError:
+        failure = from_sqlite_error(error, doing, system_errno=self._sqlite.system_errno)
+        self._sync_failed = self._sync_failed or isinstance(failure, SyncFailed)
+        return failure
+
+    def _pragma(self, name: str) -> int:
+        value = self._sqlite.pragma(name)
+        assert isinstance(value, int)
+        return value
+
+
+def _connect(path: str, vfs: str) -> apsw.Connection:
+    sqlite = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW, vfs=vfs)
+    try:
+        # After a failed sync, or over a later version's WAL, nothing may be moved into the database.
+        sqlite.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        sqlite.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        sqlite.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        _expect(sqlite, "locking_mode", "EXCLUSIVE", "exclusive")
+        sqlite.execute("PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON")
+        if sys.platform == "darwin":
+            sqlite.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+        _expect(sqlite, "journal_mode", "WAL", "wal")
+        sqlite.execute("PRAGMA synchronous = FULL")
+        sqlite.wal_autocheckpoint(0)
+    except BaseException:
+        sqlite.close(True)
+        raise
+    return sqlite
+
+
+def _expect(sqlite: apsw.Connection, pragma: str, value: str, answer: str) -> None:
+    got = sqlite.pragma(pragma, value)
+    if got != answer:
+        raise StoreUnwritable(
+            f"expected SQLite to set {pragma} = {answer} on {sqlite.filename}, it answered {got!r:.80}; "
+            "use a local file system"
+        )

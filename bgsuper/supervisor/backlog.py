@@ -1,0 +1,291 @@
+"""The backlog: everything submitted and not yet acknowledged, in order, and what of it to send next. Sans-IO.
+
+Rules:
+1. A number is given once. Commits are acknowledged in order, cumulatively; `durable` never goes back.
+2. After a worker's death everything un-acknowledged is sent again to its successor, commits in order, before any
+   snapshot. What the successor claims in HELLO is checked against what was acknowledged and what was submitted.
+3. Snapshots are latest-wins per key: one that waits is replaced by a newer one; one on the wire is not. Whoever waits
+   for the older one is served by the newer one. At most one per key is in flight, one on the wire.
+4. A commit that touches a key overtakes that key's earlier snapshots: they are not sent again, and count as durable
+   with it.
+5. Commits pass between the chunks of a snapshot.
+6. `Backlogged` is raised only from the hard limit on, judged before adding: a `writable` backlog takes any commit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from ..errors import Backlogged, FrameError, StoreInconsistent
+from ..ipc.frames import Kind
+from ..ipc.messages import Commit, check_commit_size, encode_commit, encode_message, frame_count
+from ..key import Key, Seq, check_key
+from .policy import Limits
+
+#: What one commit or snapshot costs beside its keys and values, so that empty ones are not free.
+OVERHEAD_BYTES = 200
+#: One `take()` returns at most so many commits and about so many bytes: the thread that encodes them holds the GIL.
+TAKE_COMMITS = 32
+TAKE_BYTES = 64 * 1024
+
+
+class _Pending(NamedTuple):
+    """A commit, when it was submitted, and what it counts for."""
+
+    commit: Commit
+    at: float
+    size: int
+
+
+class _Snapshot(NamedTuple):
+    seq: Seq
+    key: Key
+    pieces: tuple[bytes, ...]
+    critical: bool
+    size: int
+
+
+class _Promise:
+    """A snapshot's number somebody may wait for, until it, a newer one of its key or a later commit is durable."""
+
+    __slots__ = ("at", "critical", "overtaken_by", "seq")
+
+    def __init__(self, seq: Seq, critical: bool, at: float) -> None:
+        self.seq, self.critical, self.at = seq, critical, at
+        self.overtaken_by: Seq | None = None
+
+
+class Backlog:
+    """See the module's rules. Not thread-safe: the shell's lock guards it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.submitted = Seq(0)
+        self.acked_commit = Seq(0)  #: the newest commit known to be durable
+        self.unacked_bytes = 0
+        self._newest_commit = Seq(0)
+        self._sent: deque[_Pending] = deque()
+        self._queued: deque[_Pending] = deque()
+        self._waiting: dict[Key, _Snapshot] = {}
+        self._in_flight: dict[Key, _Snapshot] = {}
+        self._promises: dict[Key, deque[_Promise]] = {}
+        self._wire: Iterator[bytes] | None = None  #: the snapshot being sent, frame by frame
+        self._wire_frames = 0  #: and how many are left
+
+    # -- the host's side ----------------------------------------------------------------------------------------------
+
+    def opened(self, last_commit: Seq, last_seq: Seq) -> None:
+        """The store's first HELLO: numbers go on from there."""
+        self.acked_commit = self._newest_commit = last_commit
+        self.submitted = last_seq
+
+    @property
+    def writable(self) -> bool:
+        return self.unacked_bytes < self._limits.soft_bytes
+
+    def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key], now: float) -> Seq:
+        """Number and queue one atomic batch. Raises `Backlogged`, `ConfigError`, `TypeError`, and changes nothing then."""
+        self._admit()
+        items = []
+        size = 0
+        for key, value in puts.items():
+            if type(value) is not bytes:
+                raise TypeError(f"expected the value of {key} to be bytes, got {type(value).__name__}: pass an immutable copy")
+            key = check_key(key)
+            items.append((key, value))
+            size += len(value) + len(key[0]) + len(key[1]) + len(key[2])
+        gone = tuple(check_key(key) for key in removes)
+        check_commit_size([*(key for key, _ in items), *gone], size)
+        size += OVERHEAD_BYTES + sum(len(key[0]) + len(key[1]) + len(key[2]) for key in gone)
+        seq = Seq(self.submitted + 1)
+        commit = Commit(seq, self._newest_commit, tuple(items), gone)
+        self.submitted = self._newest_commit = seq
+        self.unacked_bytes += size
+        self._queued.append(_Pending(commit, now, size))
+        if self._promises:
+            self._overtake(commit)
+        return seq
+
+    def snapshot(self, key: Key, pieces: Iterable[bytes], critical: bool, now: float) -> Seq:
+        """Number and queue a whole value. The pieces are kept, not joined. Raises as `commit` does."""
+        self._admit()
+        key = check_key(key)
+        kept = tuple(pieces)
+        for piece in kept:
+            if type(piece) is not bytes:
+                raise TypeError(f"expected the pieces of {key} to be bytes, got {type(piece).__name__}: pass immutable copies")
+        content = sum(map(len, kept))
+        check_commit_size([key], content)
+        seq = Seq(self.submitted + 1)
+        self.submitted = seq
+        replaced = self._waiting.pop(key, None)
+        if replaced is not None:
+            self.unacked_bytes -= replaced.size
+        # A critical promise that rests on the replaced one now rests on this one, so it must be written as critical.
+        critical_now = critical or (replaced is not None and replaced.critical)
+        self._waiting[key] = _Snapshot(seq, key, kept, critical_now, content + OVERHEAD_BYTES)
+        self.unacked_bytes += content + OVERHEAD_BYTES
+        self._promises.setdefault(key, deque()).append(_Promise(seq, critical, now))
+        return seq
+
+    def _admit(self) -> None:
+        if self.unacked_bytes >= self._limits.hard_bytes:
+            raise Backlogged(
+                f"{self.unacked_bytes} bytes are un-acknowledged, the hard limit is {self._limits.hard_bytes}: "
+                "check `writable` before submitting, or await drain()"
+            )
+
+    def _overtake(self, commit: Commit) -> None:
+        for key in (*(key for key, _ in commit.puts), *commit.removes):
+            for promise in self._promises.get(key, ()):
+                promise.overtaken_by = promise.overtaken_by or commit.seq
+            waiting = self._waiting.pop(key, None)
+            if waiting is not None:
+                self.unacked_bytes -= waiting.size
+
+    # -- what is durable ----------------------------------------------------------------------------------------------
+
+    @property
+    def durable(self) -> Seq:
+        """All commits and critical snapshots up to this number are durable."""
+        bound = self._sent_or_queued()
+        limit = bound.commit.seq - 1 if bound is not None else self.submitted
+        for promises in self._promises.values():
+            for promise in promises:
+                if promise.critical:
+                    limit = min(limit, promise.seq - 1)
+                    break
+        return Seq(limit)
+
+    def is_durable(self, seq: Seq) -> bool:
+        """Whether everything up to `seq` that matters is durable, and `seq` itself even if it is a mere snapshot."""
+        if seq > self.durable:
+            return False
+        return not any(promise.seq == seq for promises in self._promises.values() for promise in promises)
+
+    @property
+    def unacked(self) -> int:
+        """How many commits and snapshots are submitted and not acknowledged."""
+        return len(self._sent) + len(self._queued) + sum(map(len, self._promises.values()))
+
+    def oldest(self) -> float | None:
+        """When the oldest un-acknowledged commit or critical snapshot was submitted."""
+        bound = self._sent_or_queued()
+        times = [promise.at for promises in self._promises.values() for promise in promises if promise.critical]
+        if bound is not None:
+            times.append(bound.at)
+        return min(times, default=None)
+
+    def _sent_or_queued(self) -> _Pending | None:
+        if self._sent:
+            return self._sent[0]
+        return self._queued[0] if self._queued else None
+
+    # -- the worker's side --------------------------------------------------------------------------------------------
+
+    def replay(self, last_commit: Seq) -> None:
+        """A successor said HELLO with `last_commit`: drop what it has, queue the rest again.
+
+        Raises `StoreInconsistent` if it lacks what was acknowledged, or has what was never submitted.
+        """
+        if not self.acked_commit <= last_commit <= self._newest_commit:
+            raise StoreInconsistent(
+                f"the store's newest commit is {last_commit}, but {self.acked_commit} was acknowledged and "
+                f"{self._newest_commit} was submitted: another program wrote to it, or it was replaced; restore it"
+            )
+        while self._queued:
+            self._sent.append(self._queued.popleft())
+        self._queued, self._sent = self._sent, self._queued
+        self._forget(self._queued, last_commit)
+        self._wire = None
+        for key, snapshot in self._in_flight.items():
+            promises = self._promises.get(key)
+            newer = self._waiting.get(key)
+            if newer is not None:
+                # Whoever waits for the older one is served by the newer one, with the same care.
+                self._waiting[key] = newer._replace(critical=newer.critical or snapshot.critical)
+                self.unacked_bytes -= snapshot.size
+            elif promises and not all(promise.overtaken_by for promise in promises):
+                self._waiting[key] = snapshot
+            else:
+                self.unacked_bytes -= snapshot.size
+        self._in_flight.clear()
+
+    def acked(self, seq: int) -> None:
+        """ACK: commits up to `seq` are durable. `FrameError` if that cannot be."""
+        newest = self._sent[-1].commit.seq if self._sent else self.acked_commit
+        if not self.acked_commit <= seq <= newest:
+            raise FrameError(f"an ACK of {seq} came, but {self.acked_commit} is acknowledged and {newest} was sent")
+        self._forget(self._sent, Seq(seq))
+
+    def _forget(self, pending: deque[_Pending], upto: Seq) -> None:
+        while pending and pending[0].commit.seq <= upto:
+            self.unacked_bytes -= pending.popleft().size
+        self.acked_commit = max(self.acked_commit, upto)
+        if not self._promises:
+            return
+        for key, promises in list(self._promises.items()):
+            while promises and promises[0].overtaken_by is not None and promises[0].overtaken_by <= upto:
+                promises.popleft()
+            if not promises:
+                del self._promises[key]
+
+    def snapshot_done(self, seq: int) -> tuple[Key, list[Seq]]:
+        """SNAPSHOT_ACK or SNAPSHOT_FAILED: the key, and the numbers that this one settles. `FrameError` if none such
+        is in flight."""
+        for key, snapshot in self._in_flight.items():
+            if snapshot.seq == seq:
+                break
+        else:
+            raise FrameError(f"the worker speaks of snapshot {seq}, but none such is in flight")
+        del self._in_flight[key]
+        self.unacked_bytes -= snapshot.size
+        settled = []
+        promises = self._promises.get(key, deque())
+        while promises and promises[0].seq <= seq:
+            promise = promises.popleft()
+            settled.append(promise.seq)
+        if not promises:
+            self._promises.pop(key, None)
+        return key, settled
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._queued) or self._wire is not None or self._next_snapshot() is not None
+
+    def take(self) -> Iterator[bytes]:
+        """The frames to send next, as bytes pieces; encoding happens as they are drawn. Empty if nothing waits."""
+        if self._queued:
+            return self._take_commits()
+        if self._wire is None:
+            snapshot = self._next_snapshot()
+            if snapshot is None:
+                return iter(())
+            del self._waiting[snapshot.key]
+            self._in_flight[snapshot.key] = snapshot
+            fields = [*snapshot.key, snapshot.critical]
+            self._wire = encode_message(Kind.SNAPSHOT, snapshot.seq, fields, snapshot.pieces)
+            self._wire_frames = frame_count(snapshot.size - OVERHEAD_BYTES)
+        wire = self._wire
+        self._wire_frames -= 1
+        if not self._wire_frames:
+            self._wire = None
+        return islice(wire, 1)
+
+    def _take_commits(self) -> Iterator[bytes]:
+        batch: list[Commit] = []
+        size = 0
+        while self._queued and len(batch) < TAKE_COMMITS and size < TAKE_BYTES:
+            pending = self._queued.popleft()
+            self._sent.append(pending)
+            batch.append(pending.commit)
+            size += pending.size
+        return (piece for commit in batch for piece in encode_commit(commit))
+
+    def _next_snapshot(self) -> _Snapshot | None:
+        return next((s for key, s in self._waiting.items() if key not in self._in_flight), None)

@@ -1,0 +1,80 @@
+"""Reads: questions to the worker, asked again of its successor. Sans-IO.
+
+A read is harmless to repeat, so a worker's death is not its end. It sees every commit submitted before it, because it
+goes through the same queue behind them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from ..errors import FrameError
+from ..ipc.frames import Kind
+from ..ipc.messages import Message, encode_message, records
+from ..ipc.remote import Allowed, RemoteException
+from ..key import Key
+
+Found = list[tuple[Key, bytes]]
+
+_REQUESTS: Final = (Kind.READ, Kind.SCAN)
+
+
+class Request:
+    """One question and, once it came, its answer."""
+
+    __slots__ = ("answer", "fields", "kind", "number")
+
+    def __init__(self, number: int, kind: Kind, fields: list[object]) -> None:
+        self.number, self.kind, self.fields = number, kind, fields
+        self.answer: Found | RemoteException | None = None
+
+
+class Requests:
+    """All questions that are open."""
+
+    def __init__(self, allowed: Allowed) -> None:
+        self._allowed = allowed
+        self._number = 0
+        self._open: dict[int, Request] = {}
+        self._queued: deque[Request] = deque()
+
+    def ask(self, kind: Kind, fields: list[object]) -> Request:
+        assert kind in _REQUESTS
+        self._number += 1
+        request = Request(self._number, kind, fields)
+        self._open[request.number] = request
+        self._queued.append(request)
+        return request
+
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for the answer any more; if it comes, it is dropped."""
+        self._open.pop(request.number, None)
+
+    def replay(self) -> None:
+        """A new worker: ask everything again."""
+        self._queued = deque(self._open.values())
+
+    def replied(self, message: Message) -> None:
+        """REPLY: fields = ["records", index] with the values as payload, or ["error", described]."""
+        match message.fields:
+            case ["records", list() as index]:
+                answer: Found | RemoteException = list(records(index, message.payload))
+            case ["error", list() as described]:
+                answer = RemoteException.decode(described, allowed=self._allowed)
+            case _:
+                raise FrameError(f"a REPLY is neither records nor an error: {message.fields!r:.120}")
+        request = self._open.pop(message.seq, None)
+        if request is not None:
+            request.answer = answer
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._queued)
+
+    def take(self) -> Iterator[bytes]:
+        request = self._queued.popleft()
+        if request.number not in self._open:
+            return iter(())
+        return encode_message(request.kind, request.number, request.fields)

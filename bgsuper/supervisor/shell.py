@@ -1,0 +1,375 @@
+"""The supervisor's hands: one thread that launches, sends, receives, looks and waits for what the core decides.
+
+Rules:
+1. `lock` guards the core. Nobody holds it over a system call that can block; encoding happens outside it.
+2. Submitters wake this thread only when it is armed (about to wait), by a write that cannot block.
+3. What a worker sent before it died is received before its death is reported.
+4. Callbacks and asyncio waiters are run from here, after the lock is released; a closed loop is tolerated.
+5. A fork of the host closes its copies of the descriptors and is refused: the worker must see one host only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import selectors
+import time
+import weakref
+from collections.abc import Callable
+from threading import Condition, Lock, Thread
+from typing import Final
+
+from ..errors import FrameError
+from ..ipc.config import WorkerConfig
+from ..ipc.frames import CHUNK_BYTES, FrameReader, Kind
+from ..ipc.messages import Assembler, Message, encode_message
+from .core import Action, Core
+from .launch import Child, Launcher
+from .vitals import Vitals, Watch
+from .waiters import Waiters
+
+log = logging.getLogger("bgsuper.supervisor")
+
+#: How much of a dead worker's standard error is kept for the report of its death.
+LAST_WORDS: Final = 4096
+#: How many sends one pass makes before it looks at what the worker says.
+SENDS_A_PASS: Final = 16
+
+
+class Shell:
+    """Runs a `Core` until it has ended. `lock` is a condition, notified whenever something a waiter may wait for
+    happened."""
+
+    def __init__(self, core: Core, launcher: Launcher, make_config: Callable[[bool], WorkerConfig]) -> None:
+        self.core = core
+        self.lock = Condition(Lock())
+        self.waiters = Waiters(core)
+        self.vitals: Vitals | None = None
+        self.cpu_percent: float | None = None
+        self.pid: int | None = None
+        self.forked = False
+        self._launcher, self._make_config = launcher, make_config
+        self._subscribers: list[Callable[[], None]] = []
+        self._wake_out = self._wake_in = -1
+        self._armed = False
+        self._child: Child | None = None
+        self._watch: Watch | None = None
+        self._looked_at: float | None = None
+        self._frames, self._messages = FrameReader(), Assembler()
+        self._out = memoryview(b"")
+        self._sending = self._receiving = self._wants_write = False
+        self._last_words = b""
+        self.thread = Thread(target=self._run, name="bgsuper-supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; until then no descriptor is open."""
+        self._selector = selectors.DefaultSelector()
+        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _shells.add(self)
+        self.thread.start()
+
+    # -- for other threads --------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something may be there to do; call it without the lock."""
+        if self._armed:
+            self._armed = False
+            try:
+                os.write(self._wake_in, b"\0")
+            except OSError:
+                pass  # the pipe is full: it is awake; or closed: it has ended
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        with self.lock:
+            self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with self.lock:
+                if callback in self._subscribers:
+                    self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._selector.register(self._wake_out, selectors.EVENT_READ, self._drain_wake)
+        try:
+            while True:
+                progress = self._step_core()
+                if progress:
+                    self._announce()
+                with self.lock:
+                    if self.core.ended:
+                        break
+                self._send()
+                self._wait()
+        except BaseException:
+            log.critical("the supervisor's thread failed; the worker is killed", exc_info=True)
+            raise
+        finally:
+            self._close()
+
+    def _step_core(self) -> bool:
+        """Let time pass in the core, and do what it asks for. Whether anything changed that others wait for."""
+        changed = False
+        while True:
+            with self.lock:
+                state = self.core.state
+                self.core.handle_timer(time.monotonic())
+                action = self.core.actions.popleft() if self.core.actions else None
+                changed |= self.core.state is not state
+            if action is None:
+                return changed
+            changed = True
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Action.LAUNCH:
+                self._launch()
+            case Action.KILL if self._child is not None:
+                log.warning("killing worker %s: %s", self.pid, self.core.evidence)
+                self._child.kill()
+            case Action.HALF_CLOSE if self._child is not None:
+                self._flush_then_half_close()
+            case Action.ABANDON:
+                log.critical("worker %s is abandoned alive: %s", self.pid, self.core.evidence)
+
+    def _launch(self) -> None:
+        try:
+            child = self._launcher()
+        except OSError as error:
+            with self.lock:
+                self.core.launch_failed(error, time.monotonic())
+            return
+        self._child, self.pid = child, child.pid
+        self._watch, self.vitals, self._looked_at = Watch(child.pid), None, None
+        self._frames, self._messages, self._last_words = FrameReader(), Assembler(), b""
+        config = self._make_config(self.core.distrust_cache)
+        self._out = memoryview(b"".join(encode_message(Kind.CONFIG, 0, config.to_fields())))
+        self._sending = self._receiving = True
+        self._wants_write = False
+        self._selector.register(child, selectors.EVENT_READ, self._bury)
+        self._selector.register(child.socket, selectors.EVENT_READ, self._receive)
+        self._selector.register(child.stderr, selectors.EVENT_READ, self._hear)
+        log.info("launched worker %s", child.pid)
+
+    def _wait(self) -> None:
+        with self.lock:
+            more = self._sending and not self._wants_write and self.core.has_output
+            timer = self.core.timer()
+            self._armed = not more
+        now = time.monotonic()
+        if self._watch is not None:
+            timer = min(self._next_look(now), timer) if timer is not None else self._next_look(now)
+        timeout = 0.0 if more else None if timer is None else max(0.0, timer - now)
+        ready = self._selector.select(timeout)
+        self._armed = False
+        later = time.monotonic()
+        if timeout is not None and later - now > timeout + 2 * self.core.policy.vitals_interval_s:
+            with self.lock:
+                self.core.slept(later - now - timeout)
+        # Deaths last: what the worker said before is heard first.
+        for key, _ in sorted(ready, key=lambda item: item[0].data == self._bury):
+            key.data()
+        if self._watch is not None and later >= self._next_look(later):
+            self._look(later)
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_out, 4096)
+        except BlockingIOError:
+            pass  # nothing left
+
+    # -- the pipe -----------------------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        for _ in range(SENDS_A_PASS):
+            if not self._sending:
+                return
+            if not self._out:
+                with self.lock:
+                    frames = self.core.take()
+                self._out = memoryview(b"".join(frames))
+                if not self._out:
+                    return
+            self._flush()
+            if self._out:
+                return
+
+    def _flush(self) -> None:
+        assert self._child is not None
+        try:
+            while self._out:
+                self._out = self._out[self._child.socket.send(self._out) :]
+        except BlockingIOError:
+            self._watch_socket()
+        except OSError:
+            # It takes no more (it was told to end, or is gone); what it still says is heard.
+            self._sending, self._out = False, memoryview(b"")
+            with self.lock:
+                self.core.pipe_closed(time.monotonic())
+        else:
+            self._watch_socket()
+
+    def _watch_socket(self) -> None:
+        """Watch for room to write exactly while something waits to be written."""
+        wants = bool(self._out) and self._sending
+        if wants is self._wants_write or self._child is None or not self._receiving:
+            return
+        self._wants_write = wants
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants else 0)
+        self._selector.modify(self._child.socket, events, self._receive)
+
+    def _flush_then_half_close(self) -> None:
+        # take() gave its last frames in an earlier call, and _send has put them on the wire before asking again.
+        assert self._child is not None and not self._out
+        self._sending = False
+        try:
+            self._child.socket.shutdown(1)
+        except OSError:
+            pass  # gone already
+
+    def _receive(self) -> None:
+        if self._wants_write:
+            self._flush()
+        if self._receiving and not self._receive_once():
+            assert self._child is not None
+            self._receiving = False
+            self._selector.unregister(self._child.socket)
+            with self.lock:
+                self.core.pipe_closed(time.monotonic())
+
+    def _receive_once(self) -> bool:
+        """Hear what is there; False at the end of the pipe."""
+        assert self._child is not None
+        try:
+            data = self._child.socket.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        messages: list[Message] = []
+        broken: FrameError | None = None
+        try:
+            for frame in self._frames.feed(data):
+                message = self._messages.feed(frame)
+                if message is not None:
+                    messages.append(message)
+        except FrameError as error:
+            broken = error
+        with self.lock:
+            now = time.monotonic()
+            for message in messages:
+                self.core.received(message, now)
+            if broken is not None:
+                self.core.broken(broken, now)
+        if messages:
+            self._announce()
+        return broken is None
+
+    def _hear(self) -> None:
+        """Its standard error: kept for the report of its death, and logged."""
+        assert self._child is not None
+        try:
+            data = os.read(self._child.stderr, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._selector.unregister(self._child.stderr)
+            return
+        self._last_words = (self._last_words + data)[-LAST_WORDS:]
+        log.warning("worker %s: %s", self.pid, data.decode(errors="replace").rstrip())
+
+    def _bury(self) -> None:
+        """The pidfd says dead."""
+        child = self._child
+        assert child is not None
+        # Not to the end of the pipe: a grandchild may hold it open.
+        while self._receiving and select.select([child.socket], [], [], 0)[0] and self._receive_once():
+            pass
+        if child.stderr in self._selector.get_map():
+            self._hear()
+        status = child.reap()
+        last_words = self._last_words.decode(errors="replace").strip()
+        self._forget_child()
+        log.info("worker %s died: %s", self.pid, status)
+        with self.lock:
+            self.core.died(status, last_words, time.monotonic())
+        self._announce()
+
+    def _forget_child(self) -> None:
+        child, self._child = self._child, None
+        self._sending = self._receiving = self._wants_write = False
+        self._out = memoryview(b"")
+        self._watch = self.vitals = self.cpu_percent = None
+        if child is not None:
+            for registered in (child, child.socket, child.stderr):
+                try:
+                    self._selector.unregister(registered)
+                except (KeyError, ValueError):
+                    pass  # it had ended before
+            child.close()
+
+    # -- vitals -------------------------------------------------------------------------------------------------------
+
+    def _next_look(self, now: float) -> float:
+        return now if self._looked_at is None else self._looked_at + self.core.policy.vitals_interval_s
+
+    def _look(self, now: float) -> None:
+        assert self._watch is not None
+        before, before_at = self.vitals, self._looked_at
+        self.vitals, self._looked_at = self._watch.look(), now
+        if before is not None and before.cpu_s is not None and self.vitals.cpu_s is not None and before_at is not None:
+            self.cpu_percent = 100.0 * (self.vitals.cpu_s - before.cpu_s) / (now - before_at)
+        with self.lock:
+            self.core.vitals(self.vitals.status, now)
+
+    # -- telling others -----------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        with self.lock:
+            self.lock.notify_all()
+            due = self.waiters.due()
+            subscribers = tuple(self._subscribers)
+        self.waiters.resolve(due)
+        for subscriber in subscribers:
+            try:
+                subscriber()
+            except Exception:
+                log.exception("a subscriber of the supervisor failed")
+
+    def _close(self) -> None:
+        self._forget_child()
+        self._selector.close()
+        with self.lock:
+            self._armed = False
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+            self._wake_in = self._wake_out = -1
+        self._announce()
+
+    def forget_in_fork(self) -> None:
+        """In a forked copy of the host: let go of everything, touch nothing shared."""
+        self.forked = True
+        self.lock = Condition(Lock())
+        if self._child is not None:
+            self._child.close()
+        for descriptor in (self._wake_in, self._wake_out):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+_shells: weakref.WeakSet[Shell] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for shell in tuple(_shells):
+        shell.forget_in_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

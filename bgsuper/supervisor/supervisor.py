@@ -1,0 +1,376 @@
+"""`Supervisor`: the worker, seen from a host app. Any stateful host can use it; it knows nothing of Lightning.
+
+    with Supervisor("sqlite:state") as supervisor:
+        seq = supervisor.commit({Key("app", "", "counter"): b"1"})
+        supervisor.wait(seq)                      # or: await supervisor.durable(seq)
+
+`commit` and `snapshot` cost microseconds and never wait for a disk. A thread face (`wait`, `stop`) and an asyncio face
+(`durable`, `drain`, `astop`) stand over the same core; all methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from ..errors import BgsuperError, ConfigError, NotFound, ShutdownIncomplete, WorkerError
+from ..health import Health, WorkerState
+from ..ipc.config import WorkerConfig
+from ..ipc.frames import Kind
+from ..ipc.remote import RemoteException
+from ..key import Key, Seq, check_key, check_namespace
+from .core import Core
+from .launch import Launcher, launch
+from .policy import Limits, RestartPolicy
+from .requests import Found
+from .shell import Shell
+from .target import PersisterRef, allowed_exceptions
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+log = logging.getLogger("bgsuper.supervisor")
+
+#: What stop() may take beyond its timeout for the thread to wind up; past it a launch hangs in the kernel.
+WIND_UP_S: Final = 1.0
+#: What start() waits beyond its timeout, so that the core's own deadline, which says more, comes first.
+LAUNCH_S: Final = 6.0
+#: The timeout of stop() for supervisors that the host left running at its own exit.
+EXIT_TIMEOUT_S: Final = 10.0
+
+
+class Supervisor:
+    """Hands state to a worker process that makes it durable.
+
+    `target` is a store URL (``sqlite:///absolute/directory``, ``sqlite:relative/directory``) or a `PersisterRef`.
+    Nothing happens before `start()`.
+    """
+
+    def __init__(
+        self,
+        target: str | PersisterRef,
+        *,
+        restart: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        launcher: Launcher = launch,
+    ) -> None:
+        if not isinstance(target, str | PersisterRef):
+            raise ConfigError(f"expected a store URL or a PersisterRef, got {type(target).__name__}")
+        self.target = target
+        self._start_timeout = 0.0
+        self._core = Core(restart, limits, Random(), allowed_exceptions(target))
+        self._shell = Shell(self._core, launcher, self._make_config)
+        self._lock = self._shell.lock
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, timeout: float = 30.0) -> Seq:
+        """Launch the worker, wait for its HELLO, return the newest durable number of the store.
+
+        Raises the store's own error (`StoreLocked`, `StoreCorrupt`, `ConfigError` for a bad URL, ...) or
+        `WorkerStartFailed`.
+        """
+        self._refuse_fork()
+        with self._lock:
+            if self._core.state is not WorkerState.IDLE:
+                raise ConfigError("a Supervisor is started once: make another one")
+            self._start_timeout = timeout
+            self._core.start(time.monotonic(), timeout)
+            _running.add(self)
+            self._shell.start()
+            # The core's own deadlines end this wait; the extra time is for a launch that hangs in the kernel.
+            self._lock.wait_for(lambda: self._core.greeted or self._core.ended, timeout + LAUNCH_S)
+            failure = self._core.failure()
+            if failure is None and not self._core.greeted:
+                failure = WorkerError("the worker could not even be launched within the start deadline")
+            durable = self._core.backlog.submitted
+        if failure is not None:
+            self._shell.thread.join(self._core.policy.kill_timeout_s)
+            raise failure
+        return durable
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Take nothing more, wait until all that was submitted is durable, end the worker. May be called again.
+
+        Raises `ShutdownIncomplete` if that took longer than `timeout` seconds, and the failure if the supervisor had
+        failed.
+        """
+        self._refuse_fork()
+        with self._lock:
+            self._core.stop(time.monotonic(), timeout)
+            started = self._shell.thread.ident is not None
+        if started:
+            self._shell.wake()
+            self._shell.thread.join(timeout + WIND_UP_S)
+        _running.discard(self)
+        with self._lock:
+            failure = self._core.failure()
+            if failure is None and not self._core.ended:
+                unacked = self._core.backlog.unacked
+                failure = ShutdownIncomplete(
+                    f"stop() ran out of time while a worker was being launched; {unacked} were never acknowledged",
+                    unacked=unacked,
+                    outcome="abandoned",
+                )
+        if failure is not None:
+            raise failure
+
+    async def astop(self, timeout: float = 30.0) -> None:
+        """`stop()` for asyncio. Cancelling it cancels the waiting, not the stop."""
+        import asyncio
+
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.stop, timeout))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            self.stop()
+        except BgsuperError as failure:
+            if error is None:
+                raise
+            error.add_note(f"and the supervisor's stop() failed: {failure}")
+
+    async def __aenter__(self) -> Self:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            await self.astop()
+        except BgsuperError as failure:
+            if error is None:
+                raise
+            error.add_note(f"and the supervisor's stop() failed: {failure}")
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key] = ()) -> Seq:
+        """Submit one atomic batch; returns its number at once, before it is durable.
+
+        Raises `Backlogged` (never while `writable`), `ConfigError` for a bad key or a supervisor that is not running,
+        and the failure once the supervisor failed for good.
+        """
+        if isinstance(self.target, PersisterRef):
+            raise ConfigError("a persister has no atomic batches: use snapshot(), or a store URL")
+        self._refuse_fork()
+        with self._lock:
+            seq = self._core.commit(puts, removes, time.monotonic())
+        self._shell.wake()
+        return seq
+
+    def snapshot(self, key: Key, pieces: Iterable[bytes], *, critical: bool = False) -> Seq:
+        """Submit a whole value, given as pieces; a newer one of the same key replaces it while it waits.
+
+        If it is `critical`, what comes after it counts as durable only with it or a newer one. Raises as `commit`.
+        """
+        self._refuse_fork()
+        kept = tuple(pieces)  # outside the lock: the caller's iterator may be slow
+        with self._lock:
+            seq = self._core.snapshot(key, kept, critical, time.monotonic())
+        self._shell.wake()
+        return seq
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is un-acknowledged is below the soft limit."""
+        return self._core.backlog.writable
+
+    async def drain(self) -> None:
+        """Wait until `writable`. Raises the failure if there is one."""
+        await self._asleep(lambda waiter: self._shell.waiters.add_drain(waiter), lambda: self._core.backlog.writable)
+
+    # -- durability ---------------------------------------------------------------------------------------------------
+
+    @property
+    def durable_seq(self) -> Seq:
+        """All commits and critical snapshots up to this number are durable."""
+        with self._lock:
+            return self._core.backlog.durable
+
+    def wait(self, seq: Seq, timeout: float | None = None) -> None:
+        """Block until `seq` is durable. Raises `TimeoutError`, the failure, or the error of that very snapshot."""
+        self._refuse_fork()
+        with self._lock:
+            self._check_seq(seq)
+            if not self._lock.wait_for(lambda: self._settled(seq), timeout):
+                raise TimeoutError(f"{seq} was not durable within {timeout} s")
+            self._raise_unless_durable(seq)
+
+    async def durable(self, seq: Seq) -> None:
+        """Wait until `seq` is durable. Raises as `wait`; cancelling it harms nothing."""
+        with self._lock:
+            self._check_seq(seq)
+        await self._asleep(
+            lambda waiter: self._shell.waiters.add_durable(seq, waiter), lambda: self._core.backlog.is_durable(seq)
+        )
+        with self._lock:
+            self._raise_unless_durable(seq)
+
+    def snapshot_failure(self, key: Key) -> BaseException | None:
+        """Why the newest snapshot of `key` that was not critical could not be written, if it could not."""
+        with self._lock:
+            error = self._core.snapshot_failures.get(key)
+        return error.rebuild() if error is not None else None
+
+    def failure(self) -> BaseException | None:
+        """A fresh exception object if the supervisor failed for good."""
+        with self._lock:
+            return self._core.failure()
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called on the supervisor's thread after acknowledgements, failures and changes of state.
+
+        It must not block. Returns what ends the subscription.
+        """
+        return self._shell.subscribe(callback)
+
+    def _check_seq(self, seq: Seq) -> None:
+        if not 0 <= seq <= self._core.backlog.submitted:
+            raise ConfigError(f"{seq} was never given out; the newest number is {self._core.backlog.submitted}")
+
+    def _settled(self, seq: Seq) -> bool:
+        return self._core.backlog.is_durable(seq) or self._core.ended or self._core.failure() is not None
+
+    def _raise_unless_durable(self, seq: Seq) -> None:
+        failed = self._core.failed_snapshots.get(seq)
+        if failed is not None:
+            raise failed.rebuild()
+        if not self._core.backlog.is_durable(seq):
+            raise self._core.failure() or WorkerError(f"the supervisor ended before {seq} was durable")
+
+    async def _asleep(
+        self, add: Callable[[tuple[AbstractEventLoop, Future[None]]], None], ready: Callable[[], bool]
+    ) -> None:
+        import asyncio
+
+        self._refuse_fork()
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if ready():
+                return
+            failure = self._core.failure()
+            if failure is not None:
+                raise failure
+            future: Future[None] = loop.create_future()
+            add((loop, future))
+        await future
+        with self._lock:
+            failure = self._core.failure()
+            if failure is not None and not ready():
+                raise failure
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, key: Key) -> bytes:
+        """The key's value, every earlier commit included. Blocks for the disk: for start-up, not for the loop.
+
+        Raises `NotFound` only if it is absent; an unreadable value is another error.
+        """
+        found = self._ask(Kind.READ, list(check_key(key)))
+        if not found:
+            raise NotFound(f"the store has no record {key}")
+        return found[0][1]
+
+    def scan(self, primary: str, secondary: str = "") -> Iterator[tuple[Key, bytes]]:
+        """The records of one namespace in the order of their names, read page by page. Blocks as `read`."""
+        check_namespace(primary, secondary)
+        after = ""
+        while page := self._ask(Kind.SCAN, [primary, secondary, after]):
+            yield from page
+            after = page[-1][0].name
+
+    def _ask(self, kind: Kind, fields: list[object]) -> Found:
+        self._refuse_fork()
+        with self._lock:
+            if not self._core.greeted:
+                raise ConfigError("the supervisor is not running: read between start() and stop()")
+            request = self._core.requests.ask(kind, fields)
+        self._shell.wake()
+        with self._lock:
+            try:
+                self._lock.wait_for(lambda: request.answer is not None or self._core.ended or self._core.failure())
+            finally:
+                self._core.requests.withdraw(request)
+            if request.answer is None:
+                raise self._core.failure() or WorkerError("the supervisor was stopped before the worker answered")
+        if isinstance(request.answer, RemoteException):
+            raise request.answer.rebuild()
+        return request.answer
+
+    # -- health -------------------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """How the worker fares; never waits. `gate` says "shut" after a failure; a processor knows more."""
+        with self._lock:
+            core, backlog, vitals = self._core, self._core.backlog, self._shell.vitals
+            now = time.monotonic()
+            oldest = backlog.oldest()
+            syncs = sorted(core.syncs)
+            return Health(
+                state=core.state,
+                since_s=now - core.since if core.since else 0.0,
+                evidence=core.evidence,
+                atomic=core.atomic,
+                gate="shut" if core.failure() is not None else "open" if oldest is None else "holding",
+                pid=self._shell.pid,
+                epoch=core.epoch,
+                restarts=core.restarts,
+                last_death=core.last_death,
+                submitted=backlog.submitted,
+                durable=backlog.durable,
+                unacked_bytes=backlog.unacked_bytes,
+                oldest_unacked_s=None if oldest is None else now - oldest,
+                sync_last_s=core.syncs[-1] if core.syncs else None,
+                sync_p99_s=syncs[int(len(syncs) * 0.99)] if syncs else None,
+                rss_bytes=vitals.rss_bytes if vitals else None,
+                cpu_percent=self._shell.cpu_percent,
+                write_bytes=vitals.write_bytes if vitals else None,
+            )
+
+    # -- small things -------------------------------------------------------------------------------------------------
+
+    def _refuse_fork(self) -> None:
+        if self._shell.forked:
+            raise WorkerError("this is a forked copy of the host: the worker belongs to the original; start another one")
+
+    def _make_config(self, distrust_cache: bool) -> WorkerConfig:
+        target = self.target
+        ref = target if isinstance(target, PersisterRef) else None
+        return WorkerConfig(
+            url=None if ref else str(target),
+            persister=ref.path if ref else None,
+            persister_config=dict(ref.config) if ref else {},
+            sys_path=list(sys.path) if ref else [],
+            raises=list(self._core.allowed.additions),
+            host_pid=os.getpid(),
+            distrust_cache=distrust_cache,
+            lock_timeout_s=self._start_timeout / 2,
+        )
+
+
+_running: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """The host exits: what it submitted is still made durable, in bounded time."""
+    for supervisor in tuple(_running):
+        try:
+            supervisor.stop(EXIT_TIMEOUT_S)
+        except BgsuperError as error:
+            log.error("a supervisor left running at exit did not stop well: %s", error)

@@ -1,0 +1,43 @@
+"""What a worker is to serve: a store URL, or a persister of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgpack
+
+from ..errors import ConfigError
+from ..ipc.remote import Allowed, class_name
+
+
+@dataclass(frozen=True, slots=True)
+class PersisterRef:
+    """A class that the worker imports, makes and calls (`Persister`).
+
+    `path` is "package.module:Class", `config` its keyword arguments (plain values that msgpack carries), `raises` the
+    exceptions of its own that may come back as themselves. Raises `ConfigError`.
+    """
+
+    path: str
+    config: Mapping[str, object] = field(default_factory=dict)
+    raises: tuple[type[Exception], ...] = ()
+
+    def __post_init__(self) -> None:
+        module, colon, name = self.path.partition(":") if isinstance(self.path, str) else ("", "", "")
+        if not (colon and module and name):
+            raise ConfigError(f"expected a persister as 'package.module:Class', got {self.path!r:.200}")
+        try:
+            msgpack.packb(dict(self.config), strict_types=True)
+        except Exception as error:
+            raise ConfigError(f"the config of {self.path} cannot be sent to the worker: {error}") from error
+
+
+def allowed_exceptions(target: str | PersisterRef) -> Allowed:
+    """Which exceptions the worker may send as themselves."""
+    if isinstance(target, str):
+        return Allowed()
+    for cls in target.raises:
+        if not (isinstance(cls, type) and issubclass(cls, Exception)):
+            raise ConfigError(f"expected PersisterRef.raises to list Exception classes, got {cls!r:.200}")
+    return Allowed(tuple(class_name(cls) for cls in target.raises))

@@ -1,0 +1,98 @@
+"""``python -m bgsuper.worker FD``: started by the supervisor, with one end of a socket pair as FD.
+
+The order at start binds: signals first (the terminal's Ctrl-C is the host's to handle), then CONFIG, then the store is
+opened and locked, and HELLO goes out only when all that it claims is durable. Whatever ends the worker early goes to
+the host as an ERROR message with a verdict:
+
+    fatal   the host must not try again: a bad store, a bad URL, a user's persister
+    sync    the disk refused a sync: try once more with a fresh process that distrusts the page cache
+    crash   anything else: restart within the budget
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from functools import partial
+
+from ..errors import BgsuperError, FrameError, SyncFailed
+from ..ipc.config import WorkerConfig
+from ..ipc.frames import Kind
+from ..ipc.remote import Allowed, describe
+from ..store.api import Store
+from ..store.sqlite import SQLiteStore
+from ..store.url import parse
+from .inbox import Inbox
+from .link import Link
+from .persister import PersisterStore
+from .writer import Writer
+
+
+def main(arguments: list[str]) -> int:
+    """Run the worker on the socket whose descriptor is the only argument; the exit status."""
+    if len(arguments) != 1 or not arguments[0].isdecimal():
+        print("bgsuper.worker is started by bgsuper.Supervisor, not by hand", file=sys.stderr)
+        return 2
+    sock = socket.socket(fileno=int(arguments[0]))
+    # A user's persister may start processes of its own: they must not keep the pipe open.
+    sock.set_inheritable(False)
+    link = Link(sock)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: link.hang_up())
+    allowed, users_persister = Allowed(), False
+    try:
+        config = WorkerConfig.from_message(link.receive_first())
+        users_persister = config.persister is not None
+        allowed = Allowed(tuple(config.raises))
+        store = make_store(config)
+        opened = store.open()
+        inbox = Inbox()
+        writer = Writer(store, opened, link, inbox, allowed)
+        link.send(Kind.HELLO, 0, [opened.epoch, opened.last_commit, opened.last_seq, store.atomic])
+        link.start(inbox, config.host_pid, writer.progress)
+        writer.run()
+        store.close()
+    except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too: the host must learn why
+        link.send(Kind.ERROR, 0, [verdict(error, users_persister), describe(error, allowed=allowed)])
+        return 1
+    return 0
+
+
+def verdict(error: BaseException, users_persister: bool) -> str:
+    """What the host should make of `error`: see the module's docstring."""
+    if users_persister and isinstance(error, Exception):
+        return "fatal"
+    if isinstance(error, SyncFailed):
+        return "sync"
+    if isinstance(error, BgsuperError) and not isinstance(error, FrameError):
+        return "fatal"
+    return "crash"
+
+
+def make_store(config: WorkerConfig) -> Store:
+    """The store that CONFIG names, not yet opened. Raises `ConfigError`."""
+    if config.persister is not None:
+        sys.path[:] = config.sys_path
+        return PersisterStore(config.persister, dict(config.persister_config))
+    url = parse(str(config.url))
+    open_store = partial(
+        SQLiteStore,
+        url.path,
+        host_pid=config.host_pid,
+        distrust_cache=config.distrust_cache,
+        lock_timeout_s=config.lock_timeout_s,
+    )
+    if "faults" not in url.options:
+        return open_store()
+    # Only whoever asks for faults loads them.
+    from ..faults.vfs import install
+
+    vfs, fsync = install(url.options["faults"])
+    return open_store(vfs=vfs, fsync=fsync)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

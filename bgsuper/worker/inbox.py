@@ -1,0 +1,51 @@
+"""The inbox: what the reader and the snapshot lane hand to the writer, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Condition
+from typing import NamedTuple
+
+from ..ipc.messages import Message
+from ..store.api import SnapshotFile
+
+
+class SnapshotDone(NamedTuple):
+    """The snapshot lane's word: the file is durable, or writing it failed."""
+
+    message: Message
+    outcome: SnapshotFile | Exception
+
+
+class Closed(NamedTuple):
+    """Nothing more will come from the host. `error` is set if its bytes made no sense."""
+
+    error: Exception | None
+
+
+Item = Message | SnapshotDone | Closed
+
+
+class Inbox:
+    """A queue that is taken whole, so that a group commit is whatever came during the one before."""
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._condition = Condition()
+
+    def put(self, *items: Item) -> None:
+        with self._condition:
+            self._items.extend(items)
+            self._condition.notify()
+
+    def take(self, timeout: float | None = None) -> list[Item]:
+        """Everything that waits, oldest first; blocks until there is something. Empty only after `timeout` seconds."""
+        with self._condition:
+            if not self._items:
+                self._condition.wait(timeout)
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def __len__(self) -> int:
+        return len(self._items)

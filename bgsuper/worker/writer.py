@@ -1,0 +1,235 @@
+"""The writer: one pass over the inbox is one group commit.
+
+Rules:
+1. An ACK is sent only after `Store.apply` returned, which is after its sync.
+2. A commit that is already durable (replayed) is acknowledged and not applied; a gap is an error, never bridged.
+3. A read sees every commit submitted before it.
+4. A snapshot is adopted after all commits that were submitted before it, and never over a later commit of its key.
+5. No space is not an end: the group is tried again, and the host is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..errors import ConfigError, FrameError, NotFound, StoreError, StoreFull
+from ..ipc.frames import Kind
+from ..ipc.messages import Commit, Message, decode_commit
+from ..ipc.remote import Allowed, describe
+from ..key import Key, Seq, check_key
+from ..store.api import Opened, Store
+from .inbox import Closed, Inbox, Item, SnapshotDone
+from .link import Link
+from .snapshots import SnapshotLane
+
+#: A transaction takes at most this many commits and bytes; the rest waits for the next, so that acks keep coming.
+GROUP_COMMITS = 1024
+GROUP_BYTES = 16 * 1024 * 1024
+#: How long nothing must come before the store does its chores.
+IDLE_S = 0.05
+#: First and longest pause between two tries on a full disk.
+RETRY_FIRST_S, RETRY_MAX_S = 0.05, 2.0
+#: How long a worker whose host is gone goes on trying.
+ORPHAN_PATIENCE_S = 10.0
+#: How much one SCAN page carries unless a single value is larger.
+PAGE_BYTES = 4 * 1024 * 1024
+
+
+class Writer:
+    """Owns the open store on the main thread, from HELLO to the last acknowledgement."""
+
+    def __init__(self, store: Store, opened: Opened, link: Link, inbox: Inbox, allowed: Allowed) -> None:
+        self._store, self._link, self._inbox, self._allowed = store, link, inbox, allowed
+        self._epoch = opened.epoch
+        self._last = opened.last_commit
+        self._lane = SnapshotLane(store, inbox)
+        #: Snapshots under way, and for each such key the newest commit that touched it meanwhile.
+        self._under_way: dict[Key, int] = {}
+        self._overtaken: dict[Key, Seq] = {}
+        self._closed = False
+        self.phase = "idle"
+        self.groups = 0
+
+    def progress(self) -> list[object]:
+        """PROGRESS: [phase, groups written, items waiting]. Called by the reader's thread."""
+        return [self.phase, self.groups, len(self._inbox)]
+
+    def run(self) -> None:
+        """Serve until the host closes the pipe or asks for the end; then everything that came is durable."""
+        while not (self._closed and not self._under_way and not len(self._inbox)):
+            self.phase = "idle"
+            items = self._inbox.take(IDLE_S if self._store.has_idle_work and not self._closed else None)
+            if not items:
+                self.phase = "checkpoint"
+                self._store.idle()
+                continue
+            self._serve(items)
+        self._lane.stop()
+
+    def _serve(self, items: list[Item]) -> None:
+        group: list[Commit] = []
+        size = 0
+        for item in items:
+            if isinstance(item, Message) and item.kind is Kind.COMMIT:
+                group.append(decode_commit(item))
+                size += len(item.payload)
+                if len(group) < GROUP_COMMITS and size < GROUP_BYTES:
+                    continue
+                self._commit(group)
+                group, size = [], 0
+                continue
+            self._commit(group)
+            group, size = [], 0
+            self._handle(item)
+        self._commit(group)
+
+    def _handle(self, item: Item) -> None:
+        match item:
+            case SnapshotDone():
+                self._finish_snapshot(item)
+            case Closed(error):
+                self._closed = True
+                if error is not None:
+                    raise error
+            case Message(kind=Kind.SNAPSHOT):
+                key = snapshot_key(item)
+                self._under_way[key] = item.seq
+                self._lane.write(item, key)
+            case Message(kind=Kind.READ):
+                self._reply(item, self._read(item))
+            case Message(kind=Kind.SCAN):
+                self._reply(item, self._scan(item))
+            case Message(kind=Kind.SHUTDOWN):
+                self._closed = True
+            case _:
+                raise FrameError(f"no host sends {item.kind.name} at this point")
+
+    # -- commits ------------------------------------------------------------------------------------------------------
+
+    def _commit(self, group: list[Commit]) -> None:
+        if not group:
+            return
+        fresh = self._without_duplicates(group)
+        began = time.monotonic()
+        if fresh:
+            self.phase = "transaction"
+            self._persistently(lambda: self._store.apply(fresh))
+            self._last = fresh[-1].seq
+            self.groups += 1
+            if self._under_way:
+                self._note_overtaken(fresh)
+        self._link.send(Kind.ACK, self._last, [time.monotonic() - began, len(fresh)])
+
+    def _without_duplicates(self, group: list[Commit]) -> list[Commit]:
+        last = self._last
+        fresh = []
+        for commit in group:
+            if commit.seq <= last:
+                continue
+            if commit.prev != last:
+                raise FrameError(f"commit {commit.seq} follows {commit.prev}, but the newest one here is {last}: a gap")
+            last = commit.seq
+            fresh.append(commit)
+        return fresh
+
+    def _persistently(self, attempt: Callable[[], None]) -> None:
+        """Try until there is space. Anything but `StoreFull` goes up."""
+        pause, began = RETRY_FIRST_S, time.monotonic()
+        while True:
+            try:
+                return attempt()
+            except StoreFull as error:
+                if self._closed and time.monotonic() - began > ORPHAN_PATIENCE_S:
+                    raise
+                self.phase = "retrying"
+                self._link.send(Kind.RETRYING, 0, describe(error, allowed=self._allowed, epoch=self._epoch))
+                time.sleep(pause)
+                pause = min(2 * pause, RETRY_MAX_S)
+
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+
+    def _note_overtaken(self, group: list[Commit]) -> None:
+        for commit in group:
+            for key in (*(key for key, _ in commit.puts), *commit.removes):
+                if key in self._under_way:
+                    self._overtaken[key] = commit.seq
+
+    def _finish_snapshot(self, done: SnapshotDone) -> None:
+        message, outcome = done.message, done.outcome
+        key, critical = snapshot_key(message), bool(message.fields[3])
+        if self._under_way.get(key) == message.seq:
+            del self._under_way[key]
+        overtaken = self._overtaken.get(key, 0) > message.seq
+        if key not in self._under_way:
+            self._overtaken.pop(key, None)
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            self.phase = "snapshot"
+            if overtaken:
+                self._store.discard_snapshot(outcome)
+            elif critical:
+                self._persistently(lambda: self._store.adopt_snapshot(outcome))
+            else:
+                self._store.adopt_snapshot(outcome)
+        except StoreFull as error:
+            if critical and not self._closed:
+                self._link.send(Kind.RETRYING, 0, describe(error, allowed=self._allowed, epoch=self._epoch))
+                self._under_way[key] = message.seq
+                self._lane.write(message, key, pause=RETRY_MAX_S)
+                return
+            self._refuse_snapshot(message, error, critical)
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(outcome, Exception):
+                raise  # the commit lane itself failed
+            self._refuse_snapshot(message, error, critical)
+        else:
+            self._link.send(Kind.SNAPSHOT_ACK, message.seq, [])
+
+    def _refuse_snapshot(self, message: Message, error: Exception, critical: bool) -> None:
+        if critical:
+            raise error
+        fields = describe(error, allowed=self._allowed, seq=message.seq, epoch=self._epoch)
+        self._link.send(Kind.SNAPSHOT_FAILED, message.seq, fields)
+
+    # -- reads --------------------------------------------------------------------------------------------------------
+
+    def _reply(self, request: Message, found: list[tuple[Key, bytes]] | Exception) -> None:
+        if isinstance(found, Exception):
+            fields = describe(found, allowed=self._allowed, epoch=self._epoch)
+            self._link.send(Kind.REPLY, request.seq, ["error", fields])
+        else:
+            index = [[*key, len(value)] for key, value in found]
+            self._link.send(Kind.REPLY, request.seq, ["records", index], [value for _, value in found])
+
+    def _read(self, request: Message) -> list[tuple[Key, bytes]] | Exception:
+        self.phase = "read"
+        try:
+            key = check_key(Key(*request.fields))
+            return [(key, self._store.read(key))]
+        except NotFound:
+            return []
+        except (StoreError, ConfigError, TypeError) as error:
+            return error
+
+    def _scan(self, request: Message) -> list[tuple[Key, bytes]] | Exception:
+        self.phase = "read"
+        try:
+            primary, secondary, after = request.fields
+            return self._store.scan(primary, secondary, after, PAGE_BYTES)
+        except (StoreError, ConfigError, TypeError, ValueError) as error:
+            return error
+
+
+def snapshot_key(message: Message) -> Key:
+    """SNAPSHOT: fields = [primary, secondary, name, critical]; the payload is the content."""
+    match message.fields:
+        case [str() as primary, str() as secondary, str() as name, bool()]:
+            try:
+                return check_key(Key(primary, secondary, name))
+            except ConfigError as error:
+                raise FrameError(str(error)) from None
+    raise FrameError(f"a SNAPSHOT with seq {message.seq} is not [primary, secondary, name, critical]")
+
+
