@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .errors import Backlogged, BgsuperError, ConfigError, GateShut, NotFound, ShutdownIncomplete, StoreError, WorkerError
+    from .errors import (
+        Backlogged,
+        BgsuperError,
+        ConfigError,
+        GateShut,
+        NotFound,
+        ShutdownIncomplete,
+        StoreError,
+        WorkerError,
+    )
     from .gate import Gate
     from .health import Health, WorkerState
     from .key import Key, Seq
@@ -45,7 +54,28 @@ _HOME = {
     "process_events": "processor.background",
 }
 
-__all__ = [*sorted(_HOME)]  # noqa: PLE0604
+__all__ = [
+    "BackgroundProcessor",
+    "Backlogged",
+    "BgsuperError",
+    "ConfigError",
+    "Gate",
+    "GateShut",
+    "Health",
+    "Key",
+    "Limits",
+    "NotFound",
+    "PersisterRef",
+    "RestartPolicy",
+    "Seq",
+    "ShutdownIncomplete",
+    "StoreError",
+    "Supervisor",
+    "Timers",
+    "WorkerError",
+    "WorkerState",
+    "process_events",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,15 +1,15 @@
 """The worker seen from the host.
 
-    supervisor.py  Supervisor: the public face, for threads and asyncio
-    core.py        what is known and what to do (sans-IO): start reading here
-    backlog.py     what is un-acknowledged, in order (sans-IO)
-    requests.py    reads (sans-IO)
-    policy.py      limits and restarts, as data
-    shell.py       the thread that does what the core says
-    waiters.py     coroutines that wait
-    launch.py      starting a process and knowing its death
-    vitals.py      psutil
-    target.py      what the worker is to serve
+supervisor.py  Supervisor: the public face, for threads and asyncio
+core.py        what is known and what to do (sans-IO): start reading here
+backlog.py     what is un-acknowledged, in order (sans-IO)
+requests.py    reads (sans-IO)
+policy.py      limits and restarts, as data
+shell.py       the thread that does what the core says
+waiters.py     coroutines that wait
+launch.py      starting a process and knowing its death
+vitals.py      psutil
+target.py      what the worker is to serve
 """
 
 from __future__ import annotations

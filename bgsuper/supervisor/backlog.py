@@ -87,13 +87,15 @@ class Backlog:
         return self.unacked_bytes < self._limits.soft_bytes
 
     def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key], now: float) -> Seq:
-        """Number and queue one atomic batch. Raises `Backlogged`, `ConfigError`, `TypeError`, and changes nothing then."""
+        """Number and queue one atomic batch. Raises `Backlogged`, `ConfigError`, `TypeError`, having changed nothing."""
         self._admit()
         items = []
         size = 0
         for key, value in puts.items():
             if type(value) is not bytes:
-                raise TypeError(f"expected the value of {key} to be bytes, got {type(value).__name__}: pass an immutable copy")
+                raise TypeError(
+                    f"expected the value of {key} to be bytes, got {type(value).__name__}: pass an immutable copy"
+                )
             key = check_key(key)
             items.append((key, value))
             size += len(value) + len(key[0]) + len(key[1]) + len(key[2])
@@ -116,7 +118,9 @@ class Backlog:
         kept = tuple(pieces)
         for piece in kept:
             if type(piece) is not bytes:
-                raise TypeError(f"expected the pieces of {key} to be bytes, got {type(piece).__name__}: pass immutable copies")
+                raise TypeError(
+                    f"expected the pieces of {key} to be bytes, got {type(piece).__name__}: pass immutable copies"
+                )
         content = sum(map(len, kept))
         check_commit_size([key], content)
         seq = Seq(self.submitted + 1)
@@ -236,11 +240,10 @@ class Backlog:
     def snapshot_done(self, seq: int) -> tuple[Key, list[Seq]]:
         """SNAPSHOT_ACK or SNAPSHOT_FAILED: the key, and the numbers that this one settles. `FrameError` if none such
         is in flight."""
-        for key, snapshot in self._in_flight.items():
-            if snapshot.seq == seq:
-                break
-        else:
+        snapshot = next((snapshot for snapshot in self._in_flight.values() if snapshot.seq == seq), None)
+        if snapshot is None:
             raise FrameError(f"the worker speaks of snapshot {seq}, but none such is in flight")
+        key = snapshot.key
         del self._in_flight[key]
         self.unacked_bytes -= snapshot.size
         settled = []

@@ -29,6 +29,7 @@ from ..errors import (
     RestartBudgetSpent,
     ShutdownIncomplete,
     StoreInconsistent,
+    WorkerError,
     WorkerStartFailed,
 )
 from ..health import WorkerState
@@ -76,7 +77,10 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     **{(state, Event.STOP): State.STOPPING for state in _LIVE},
     **{(state, Event.KILL): State.DYING for state in (*_LIVE, State.STARTING, State.STOPPING)},
     (State.DYING, Event.OUTLIVE): State.WEDGED,
-    **{(state, Event.DIE): State.EXITED for state in (*_LIVE, State.STARTING, State.STOPPING, State.DYING, State.WEDGED)},
+    **{
+        (state, Event.DIE): State.EXITED
+        for state in (*_LIVE, State.STARTING, State.STOPPING, State.DYING, State.WEDGED)
+    },
     (State.EXITED, Event.LAUNCH): State.STARTING,
     (State.EXITED, Event.END): State.ENDED,
     (State.EXITED, Event.FAIL): State.FAILED,
@@ -222,7 +226,7 @@ class Core:
 
     # -- what the shell reports ---------------------------------------------------------------------------------------
 
-    def launch_failed(self, error: OSError, now: float) -> None:
+    def launch_failed(self, error: Exception, now: float) -> None:
         """No process could be made. Later ones may be luckier; a first start tells its host."""
         self.last_death = f"could not be launched: {error}"
         text = f"no worker could be launched: {error}; check memory, descriptors and the Python interpreter"
@@ -242,7 +246,9 @@ class Core:
 
     def _handle(self, message: Message, now: float) -> None:
         match message:
-            case Message(kind=Kind.HELLO, fields=[int() as epoch, int() as last_commit, int() as last_seq, bool() as atomic]):
+            case Message(
+                kind=Kind.HELLO, fields=[int() as epoch, int() as last_commit, int() as last_seq, bool() as atomic]
+            ):
                 self._hello(epoch, Seq(last_commit), Seq(last_seq), atomic, now)
             case Message(kind=Kind.ACK, fields=[float() as seconds, int()]):
                 self.backlog.acked(message.seq)
@@ -471,6 +477,12 @@ class Core:
         self._dead_by = now + self.policy.kill_timeout_s
         self.actions.append(Action.KILL)
 
+    def shell_failed(self, error: BaseException, now: float) -> None:
+        """A bug in bgsuper ended the thread that serves this core: nothing can be done any more, and nobody may wait."""
+        text = f"the supervisor's own thread failed, which is a bug in bgsuper: {error!r}"
+        self._fail(lambda: WorkerError(text))
+        self.state, self.since, self.evidence = State.FAILED, now, text
+
     def _fail(self, recipe: Recipe) -> None:
         if self._failure is None:
             self._failure = recipe
@@ -480,7 +492,9 @@ class Core:
 
     def _fail_incomplete(self, outcome: Literal["killed", "abandoned"]) -> None:
         unacked = self.backlog.unacked
-        text = f"stop() ran out of time: {unacked} commits and snapshots were never acknowledged, the worker was {outcome}"
+        text = (
+            f"stop() ran out of time: {unacked} commits and snapshots were never acknowledged, the worker was {outcome}"
+        )
         self._fail(lambda: ShutdownIncomplete(text, unacked=unacked, outcome=outcome))
 
     # -- sending ------------------------------------------------------------------------------------------------------

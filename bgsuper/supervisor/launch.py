@@ -22,6 +22,13 @@ from typing import Final, Protocol
 #: Where this bgsuper is, so that the worker is the same one.
 PACKAGE_ROOT: Final = str(Path(__file__).parents[2])
 
+#: ``python -m bgsuper.worker``, of this very bgsuper. Its root is on the path only while it is found: the host may have
+#: it from anywhere, and nothing else that lies there may take a standard module's place.
+BOOT: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import bgsuper; del sys.path[0]; "
+    "from bgsuper.worker.__main__ import main; sys.exit(main(sys.argv[2:]))"
+)
+
 
 class Child(Protocol):
     """A launched worker. `fileno()` is readable once it is dead."""
@@ -100,8 +107,7 @@ def launch() -> PidfdChild:
         ours.setblocking(False)
         process = subprocess.Popen(
             # -P: a queue.py in the working directory must not become the worker's.
-            [sys.executable, "-P", "-m", "bgsuper.worker", str(theirs.fileno())],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))},
+            [sys.executable, "-P", "-c", BOOT, PACKAGE_ROOT, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -116,11 +122,11 @@ def launch() -> PidfdChild:
     assert process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)
     try:
-        pidfd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        # Died at once while SIGCHLD is ignored: nothing is left to watch.
-        process.returncode = 0
-        process.stderr.close()
+        return PidfdChild(process, os.pidfd_open(process.pid), ours)
+    except OSError as error:
+        # It cannot be watched, so it must not live. It has not been reaped, unless SIGCHLD is ignored and it is dead.
         ours.close()
-        raise OSError("the worker died as soon as it was launched, and another part of the host reaped it") from None
-    return PidfdChild(process, pidfd, ours)
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        raise OSError(f"the worker was launched, but it cannot be watched: {error}") from error

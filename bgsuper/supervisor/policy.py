@@ -16,7 +16,9 @@ def _positive(policy: Limits | RestartPolicy) -> None:
     for field in fields(policy):
         value = getattr(policy, field.name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigError(f"expected {type(policy).__name__}.{field.name} to be a positive number, got {value!r:.80}")
+            raise ConfigError(
+                f"expected {type(policy).__name__}.{field.name} to be a positive number, got {value!r:.80}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

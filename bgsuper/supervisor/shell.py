@@ -105,9 +105,10 @@ class Shell:
                         break
                 self._send()
                 self._wait()
-        except BaseException:
-            log.critical("the supervisor's thread failed; the worker is killed", exc_info=True)
-            raise
+        except BaseException as error:  # whoever waits must learn of it
+            log.critical("the supervisor's thread failed", exc_info=True)
+            with self.lock:
+                self.core.shell_failed(error, time.monotonic())
         finally:
             self._close()
 
@@ -140,7 +141,7 @@ class Shell:
     def _launch(self) -> None:
         try:
             child = self._launcher()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no worker
             with self.lock:
                 self.core.launch_failed(error, time.monotonic())
             return
@@ -158,7 +159,7 @@ class Shell:
 
     def _wait(self) -> None:
         with self.lock:
-            more = self._sending and not self._wants_write and self.core.has_output
+            more = bool(self.core.actions) or (self._sending and not self._wants_write and self.core.has_output)
             timer = self.core.timer()
             self._armed = not more
         now = time.monotonic()
@@ -205,14 +206,13 @@ class Shell:
             while self._out:
                 self._out = self._out[self._child.socket.send(self._out) :]
         except BlockingIOError:
-            self._watch_socket()
+            pass  # full: _watch_socket sees to it
         except OSError:
             # It takes no more (it was told to end, or is gone); what it still says is heard.
             self._sending, self._out = False, memoryview(b"")
             with self.lock:
                 self.core.pipe_closed(time.monotonic())
-        else:
-            self._watch_socket()
+        self._watch_socket()
 
     def _watch_socket(self) -> None:
         """Watch for room to write exactly while something waits to be written."""
@@ -225,7 +225,8 @@ class Shell:
 
     def _flush_then_half_close(self) -> None:
         # take() gave its last frames in an earlier call, and _send has put them on the wire before asking again.
-        assert self._child is not None and not self._out
+        assert self._child is not None
+        assert not self._out
         self._sending = False
         try:
             self._child.socket.shutdown(1)
@@ -296,14 +297,14 @@ class Shell:
             self._hear()
         status = child.reap()
         last_words = self._last_words.decode(errors="replace").strip()
-        self._forget_child()
         log.info("worker %s died: %s", self.pid, status)
+        self._forget_child()
         with self.lock:
             self.core.died(status, last_words, time.monotonic())
         self._announce()
 
     def _forget_child(self) -> None:
-        child, self._child = self._child, None
+        child, self._child, self.pid = self._child, None, None
         self._sending = self._receiving = self._wants_write = False
         self._out = memoryview(b"")
         self._watch = self.vitals = self.cpu_percent = None
@@ -359,6 +360,7 @@ class Shell:
         self.lock = Condition(Lock())
         if self._child is not None:
             self._child.close()
+        self._selector.close()
         for descriptor in (self._wake_in, self._wake_out):
             if descriptor >= 0:
                 os.close(descriptor)

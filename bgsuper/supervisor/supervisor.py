@@ -192,6 +192,7 @@ class Supervisor:
 
     async def drain(self) -> None:
         """Wait until `writable`. Raises the failure if there is one."""
+        self._refuse_fork()
         await self._asleep(lambda waiter: self._shell.waiters.add_drain(waiter), lambda: self._core.backlog.writable)
 
     # -- durability ---------------------------------------------------------------------------------------------------
@@ -199,6 +200,7 @@ class Supervisor:
     @property
     def durable_seq(self) -> Seq:
         """All commits and critical snapshots up to this number are durable."""
+        self._refuse_fork()
         with self._lock:
             return self._core.backlog.durable
 
@@ -213,6 +215,7 @@ class Supervisor:
 
     async def durable(self, seq: Seq) -> None:
         """Wait until `seq` is durable. Raises as `wait`; cancelling it harms nothing."""
+        self._refuse_fork()
         with self._lock:
             self._check_seq(seq)
         await self._asleep(
@@ -223,12 +226,14 @@ class Supervisor:
 
     def snapshot_failure(self, key: Key) -> BaseException | None:
         """Why the newest snapshot of `key` that was not critical could not be written, if it could not."""
+        self._refuse_fork()
         with self._lock:
             error = self._core.snapshot_failures.get(key)
         return error.rebuild() if error is not None else None
 
     def failure(self) -> BaseException | None:
         """A fresh exception object if the supervisor failed for good."""
+        self._refuse_fork()
         with self._lock:
             return self._core.failure()
 
@@ -237,6 +242,7 @@ class Supervisor:
 
         It must not block. Returns what ends the subscription.
         """
+        self._refuse_fork()
         return self._shell.subscribe(callback)
 
     def _check_seq(self, seq: Seq) -> None:
@@ -258,7 +264,6 @@ class Supervisor:
     ) -> None:
         import asyncio
 
-        self._refuse_fork()
         loop = asyncio.get_running_loop()
         with self._lock:
             if ready():
@@ -316,6 +321,7 @@ class Supervisor:
 
     def health(self) -> Health:
         """How the worker fares; never waits. `gate` says "shut" after a failure; a processor knows more."""
+        self._refuse_fork()
         with self._lock:
             core, backlog, vitals = self._core, self._core.backlog, self._shell.vitals
             now = time.monotonic()
@@ -344,9 +350,16 @@ class Supervisor:
 
     # -- small things -------------------------------------------------------------------------------------------------
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a copy that a fork of the host made: it refuses everything."""
+        return self._shell.forked
+
     def _refuse_fork(self) -> None:
         if self._shell.forked:
-            raise WorkerError("this is a forked copy of the host: the worker belongs to the original; start another one")
+            raise WorkerError(
+                "this is a forked copy of the host: the worker belongs to the original; start another one"
+            )
 
     def _make_config(self, distrust_cache: bool) -> WorkerConfig:
         target = self.target
@@ -370,6 +383,8 @@ _running: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 def _stop_all() -> None:
     """The host exits: what it submitted is still made durable, in bounded time."""
     for supervisor in tuple(_running):
+        if supervisor.forked:
+            continue  # the original host sees to it
         try:
             supervisor.stop(EXIT_TIMEOUT_S)
         except BgsuperError as error:

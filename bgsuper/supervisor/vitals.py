@@ -36,7 +36,10 @@ class Watch:
                     return Vitals(status)
                 cpu = self._process.cpu_times()
                 return Vitals(
-                    str(status), self._process.memory_info().rss, cpu.user + cpu.system, self._write_bytes(self._process)
+                    str(status),
+                    self._process.memory_info().rss,
+                    cpu.user + cpu.system,
+                    self._write_bytes(self._process),
                 )
         except psutil.NoSuchProcess:
             return Vitals("gone")

@@ -11,7 +11,6 @@ the host as an ERROR message with a verdict:
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys

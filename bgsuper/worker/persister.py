@@ -35,7 +35,9 @@ class PersisterStore:
         for key, name in METHODS.items():
             method = getattr(persister, name, None)
             if not callable(method):
-                raise ConfigError(f"expected {self._path} to have persist_manager, persist_graph and persist_scorer; it has no {name}")
+                raise ConfigError(
+                    f"expected {self._path} to have persist_manager, persist_graph and persist_scorer; it has no {name}"
+                )
             self._methods[key] = method
         # Nothing is fenced here, so the process is the only number there is.
         return Opened(epoch=os.getpid(), last_commit=Seq(0), last_seq=Seq(0))

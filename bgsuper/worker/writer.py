@@ -231,5 +231,3 @@ def snapshot_key(message: Message) -> Key:
             except ConfigError as error:
                 raise FrameError(str(error)) from None
     raise FrameError(f"a SNAPSHOT with seq {message.seq} is not [primary, secondary, name, critical]")
-
-
