@@ -20,7 +20,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 SETTLE_S = 2.0
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test that leaves a process, a descriptor or a thread behind, and name it.
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.leaks import MARK, RUN, Held
 
 
-@pytest.fixture()
+@pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     monkeypatch.setenv(MARK, RUN)
     held = Held.now()
@@ -63,3 +64,34 @@ def test_an_orphan_in_a_session_of_its_own_is_found_and_killed(before: Held) -> 
     assert leaked.startswith(f"process {pid} ")
     before.kill_since()
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+LEAKY = """
+import threading
+import pytest
+from tests.conftest import no_leaks
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+kept = []
+
+def test_leaky(monkeypatch):
+    monkeypatch.setattr("tests.conftest.SETTLE_S", 0.1)
+    kept.append(open(__file__))
+
+def test_clean():
+    thread = threading.Thread(target=threading.Event().wait, args=(0.1,))
+    thread.start()
+"""
+
+
+def test_the_fixture_fails_the_test_that_leaks(tmp_path: Path) -> None:
+    """The leak is an error of the test that made it, told by name, and not of the next one."""
+    file = tmp_path / "test_leaky.py"
+    file.write_text(LEAKY)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", str(file)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    assert "2 passed, 1 error" in done.stdout
+    assert "ERROR at teardown of test_leaky" in done.stdout
+    assert "descriptor" in done.stdout
+    assert done.stdout.count("the test leaked") == 2, "once as it was raised, once in the summary"

@@ -162,7 +162,7 @@ def _unpack(frame: Frame) -> tuple[Fields, bytes | int]:
     if not (isinstance(body, list) and len(body) == 2):
         raise FrameError(f"the body of a {frame.kind.name} frame is not [fields, payload]")
     fields, payload = body
-    if not isinstance(fields, list) or isinstance(payload, bool) or not isinstance(payload, bytes | int):
+    if not isinstance(fields, list) or not isinstance(payload, bytes | int):
         raise FrameError(f"the body of a {frame.kind.name} frame is not [fields, payload]")
     return fields, payload
 

@@ -307,11 +307,9 @@ def _load(pickled: bytes, allowed: Allowed) -> Exception:
 
 
 def _inspect(pickled: bytes) -> None:
-    """Raise `ValueError` unless running `pickled` is bounded in time, depth and memory."""
+    """Raise `ValueError` unless running `pickled`, at most `MAX_PICKLE` bytes, is bounded in time, depth and memory."""
     import pickletools
 
-    if len(pickled) > MAX_PICKLE:
-        raise ValueError(f"a pickle of {len(pickled)} bytes exceeds {MAX_PICKLE}")
     shareable: dict[object, int | None] = {}  # for each memo entry: its size if it is a string or a class
     size: int | None = None
     shared = 0

@@ -82,9 +82,10 @@ class Falsy(Exception):
 
 
 class NamelessMeta(type):
-    @property
-    def __qualname__(cls) -> str:  # type: ignore[override]  # the fault
-        raise RuntimeError("no name")
+    def __getattribute__(cls, name: str) -> object:
+        if name in ("__qualname__", "__module__"):
+            raise RuntimeError("no name")
+        return type.__getattribute__(cls, name)
 
 
 class Nameless(Exception, metaclass=NamelessMeta):

@@ -25,8 +25,11 @@ keys = st.one_of(
 )
 
 
+small_values = st.binary(max_size=300)
+
+
 @st.composite
-def commits(draw: st.DrawFn, values: st.SearchStrategy[bytes] = st.binary(max_size=300)) -> Commit:
+def commits(draw: st.DrawFn, values: st.SearchStrategy[bytes] = small_values) -> Commit:
     """Any commit that a host can submit."""
     seq = draw(st.integers(1, U64))
     prev = draw(st.integers(0, seq - 1))
