@@ -14,7 +14,7 @@ import hashlib
 from functools import lru_cache
 from typing import Any, Final, NewType
 
-from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]  # a C extension
+from coincurve._libsecp256k1 import ffi, lib
 
 SIGNATURE_BYTES: Final = 64
 PUBLIC_KEY_BYTES: Final = 33

@@ -134,14 +134,17 @@ class NetworkGraph:
         self, message: ChannelAnnouncement, now: int, capacity_sats: int | None, kept: bytes | None
     ) -> None:
         scid = message.short_channel_id
-        if scid in self._channels.rows:
+        known = self._channels.get(scid)
+        if known is not None and (known.node_one, known.node_two) != (message.node_id_1, message.node_id_2):
             self._remove_channel(scid)
+        self._join(message.node_id_1, scid)
+        self._join(message.node_id_2, scid)
         self._channels.put(
             scid,
             ChannelInfo(
                 features=message.features,
-                node_one=self._join(message.node_id_1, scid),
-                node_two=self._join(message.node_id_2, scid),
+                node_one=message.node_id_1,
+                node_two=message.node_id_2,
                 one_to_two=None,
                 two_to_one=None,
                 capacity_sats=capacity_sats,
@@ -150,13 +153,13 @@ class NetworkGraph:
             ),
         )
 
-    def _join(self, node_id: bytes, scid: int) -> bytes:
+    def _join(self, node_id: bytes, scid: int) -> None:
         node = self._nodes.get(node_id)
         if node is None:
             node = NodeInfo()
-        node.channels.add(scid)
-        self._nodes.put(node_id, node)
-        return node_id
+        if scid not in node.channels:
+            node.channels.add(scid)
+            self._nodes.put(node_id, node)
 
     def update_channel(self, message: ChannelUpdate, now: int) -> None:
         """Set the terms of one direction of a channel."""
@@ -193,7 +196,10 @@ class NetworkGraph:
 
     def _set_direction(self, channel: ChannelInfo, message: ChannelUpdate, kept: bytes | None) -> None:
         terms = ChannelUpdateInfo.of(message, kept)
-        changed = replace(channel, two_to_one=terms) if message.direction else replace(channel, one_to_two=terms)
+        if message.direction:
+            changed = channel.with_terms(channel.one_to_two, terms)
+        else:
+            changed = channel.with_terms(terms, channel.two_to_one)
         self._channels.put(message.short_channel_id, changed)
 
     def _check_chain(self, message: ChannelAnnouncement | ChannelUpdate) -> None:
@@ -245,7 +251,7 @@ class NetworkGraph:
         if channel is not None and _enabled(channel):
             self._channels.put(
                 short_channel_id,
-                replace(channel, one_to_two=_disabled(channel.one_to_two), two_to_one=_disabled(channel.two_to_one)),
+                channel.with_terms(_disabled(channel.one_to_two), _disabled(channel.two_to_one)),
             )
 
     def remove_stale_channels_and_tracking(self, now: int) -> None:
@@ -272,7 +278,7 @@ class NetworkGraph:
             else:
                 one, two = _unless_older(channel.one_to_two, oldest), _unless_older(channel.two_to_one, oldest)
                 if (one, two) != (channel.one_to_two, channel.two_to_one):
-                    self._channels.put(scid, replace(channel, one_to_two=one, two_to_one=two))
+                    self._channels.put(scid, channel.with_terms(one, two))
         self._removed_at = {scid: at for scid, at in self._removed_at.items() if now - at < REMOVED_SECONDS}
 
     def _remove_channel(self, scid: int) -> None:

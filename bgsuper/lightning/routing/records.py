@@ -55,6 +55,19 @@ class ChannelInfo:
     announcement_message: bytes | None
     announcement_received_time: int  #: our own clock, where the other times are the nodes' claims
 
+    def with_terms(self, one_to_two: ChannelUpdateInfo | None, two_to_one: ChannelUpdateInfo | None) -> ChannelInfo:
+        """The same channel with other terms in its two directions."""
+        return ChannelInfo(
+            self.features,
+            self.node_one,
+            self.node_two,
+            one_to_two,
+            two_to_one,
+            self.capacity_sats,
+            self.announcement_message,
+            self.announcement_received_time,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class NodeAnnouncementInfo:

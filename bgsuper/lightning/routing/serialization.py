@@ -23,6 +23,7 @@ Rules of the decoders:
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ...errors import DecodeError
@@ -43,8 +44,15 @@ _U64: Final = struct.Struct(">Q")
 
 #: An Update up to its message: every field is of fixed size, so the types and lengths between them never change.
 _UPDATE_FIELDS: Final = struct.Struct(">2sI 2sB 2sH 2sQ 3sQ 5sI 2sI")
-_UPDATE_TAGS: Final = (b"\x00\x04", b"\x02\x01", b"\x04\x02", b"\x06\x08", b"\x08\x09\x09", b"\x0a\x0d\x0c\x00\x04")
-_PPM_TAG: Final = b"\x02\x04"
+_UPDATE_TAGS: Final = (
+    b"\x00\x04",
+    b"\x02\x01",
+    b"\x04\x02",
+    b"\x06\x08",
+    b"\x08\x09\x09",
+    b"\x0a\x0d\x0c\x00\x04",
+    b"\x02\x04",
+)
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------------
@@ -53,7 +61,6 @@ _PPM_TAG: Final = b"\x02\x04"
 def encode_channel(info: ChannelInfo) -> bytes:
     """The ChannelInfo stream of `info`."""
     features = info.features
-    capacity = b"\x0a\x01\x00" if info.capacity_sats is None else b"\x0a\x09\x09" + _U64.pack(info.capacity_sats)
     body = b"".join(
         (
             encode_tlv(0, len(features).to_bytes(2, "big") + features),
@@ -61,21 +68,23 @@ def encode_channel(info: ChannelInfo) -> bytes:
             _U64.pack(info.announcement_received_time),
             b"\x02\x21",
             info.node_one,
-            encode_tlv(4, _encode_update(info.one_to_two)),
+            *_update(4, info.one_to_two),
             b"\x06\x21",
             info.node_two,
-            encode_tlv(8, _encode_update(info.two_to_one)),
-            capacity,
-            encode_tlv(12, _encode_message(info.announcement_message)),
+            *_update(8, info.two_to_one),
+            b"\x0a\x01\x00" if info.capacity_sats is None else b"\x0a\x09\x09" + _U64.pack(info.capacity_sats),
+            *_message(info.announcement_message),
         )
     )
     return encode_bigsize(len(body)) + body
 
 
-def _encode_update(info: ChannelUpdateInfo | None) -> bytes:
+def _update(kind: int, info: ChannelUpdateInfo | None) -> tuple[bytes, ...]:
+    """A TLV of `kind` that holds Opt(Update), in pieces."""
     if info is None:
-        return b"\x00"
-    timestamp, enabled, cltv, least, most, base = _UPDATE_TAGS
+        return (_absent(kind),)
+    message = info.last_update_message
+    timestamp, enabled, cltv, least, most, base, rate = _UPDATE_TAGS
     fixed = _UPDATE_FIELDS.pack(
         timestamp,
         info.last_update,
@@ -89,19 +98,42 @@ def _encode_update(info: ChannelUpdateInfo | None) -> bytes:
         info.htlc_maximum_msat,
         base,
         info.fee_base_msat,
-        _PPM_TAG,
+        rate,
         info.fee_proportional_millionths,
     )
-    body = fixed + encode_tlv(12, _encode_message(info.last_update_message))
-    stream = encode_bigsize(len(body)) + body
-    return encode_bigsize(len(stream) + 1) + stream
+    return (_update_header(kind, None if message is None else len(message)), fixed, *_message(message))
 
 
-def _encode_message(message: bytes | None) -> bytes:
-    """Opt(message): without its type."""
+def _message(message: bytes | None) -> tuple[bytes, ...]:
+    """TLV 12, Opt(message) without the message's type, in pieces."""
     if message is None:
-        return b"\x00"
-    return encode_bigsize(len(message) - 1) + message[2:]
+        return (_absent(12),)
+    return (_present(12, len(message) - 2), message[2:])
+
+
+def _absent(kind: int) -> bytes:
+    """A TLV of `kind` that holds an absent Opt."""
+    return encode_tlv(kind, b"\x00")
+
+
+# A channel's record is its messages and a few integers; the headers between them depend on lengths alone, of which
+# gossip knows a handful, so they are made once.
+
+
+@lru_cache(maxsize=1024)
+def _present(kind: int, length: int) -> bytes:
+    """What stands before x in a TLV of `kind` that holds Opt(x) of `length` bytes."""
+    some = encode_bigsize(length + 1)
+    return encode_bigsize(kind) + encode_bigsize(len(some) + length) + some
+
+
+@lru_cache(maxsize=1024)
+def _update_header(kind: int, message_length: int | None) -> bytes:
+    """What stands before the fields in a TLV of `kind` that holds Opt(Update), given its message with its type."""
+    message = _absent(12) if message_length is None else _present(12, message_length - 2)
+    length = _UPDATE_FIELDS.size + len(message) + (message_length - 2 if message_length else 0)
+    inner = encode_bigsize(length)
+    return _present(kind, len(inner) + length) + inner
 
 
 def encode_node(info: NodeInfo) -> bytes:

@@ -1,8 +1,8 @@
 """A table whose rows keep their encoded bytes beside them.
 
 Whoever persists state wants two things of it: what changed since the last commit, and the whole as cheap pieces. Both
-want a row's bytes, and both want them rarely compared with how often a row changes. So a row is encoded when its
-bytes are first asked for, once, and never again until it changes.
+want a row's bytes, and both want them rarely compared with how often a row changes. So a row that changed is encoded
+when its bytes are first asked for, once, and never again until it changes.
 
 `put` and `remove` are the only ways to change the table, so no change can go unnoticed.
 """
@@ -53,8 +53,10 @@ class RecordTable(Generic[_Id, _Row]):
         return row
 
     def load(self, ident: _Id, row: _Row) -> None:
-        """Add a row that came from the store: no change."""
+        """Add a row that came from the store: no change. It is encoded at once, while nobody waits, so that the first
+        snapshot after a start costs the loop no more than a later one."""
         self._rows[ident] = row
+        self._records[ident] = self._encode(row)
 
     def record(self, ident: _Id) -> bytes:
         """The encoded bytes of a row that is there."""

@@ -48,10 +48,16 @@ def tlv_records(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, 
     """(type, start, stop) of each record of the TLV stream in ``data[offset:end]``, without copying a value."""
     last = -1
     while offset < end:
-        kind, start = decode_bigsize(data, offset, end)
+        # Nearly all types and lengths take one byte, and a network graph has millions of them.
+        kind, start = data[offset], offset + 1
+        if kind >= 0xFD:
+            kind, start = decode_bigsize(data, offset, end)
         if kind <= last:
             raise DecodeError(f"expected a TLV type above {last} at byte {offset}, got {kind}")
-        length, start = decode_bigsize(data, start, end)
+        if start < end and data[start] < 0xFD:
+            length, start = data[start], start + 1
+        else:
+            length, start = decode_bigsize(data, start, end)
         stop = start + length
         if stop > end:
             raise DecodeError(f"the TLV {kind} at byte {offset} announces {length} bytes, {end - start} are left")

@@ -1,0 +1,195 @@
+"""What the graph says that changed is what changed: a store that applies it equals the graph at any time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from bgsuper.key import Key, check_key
+from bgsuper.lightning.chain_hash import REGTEST
+from bgsuper.lightning.errors import GossipRefused, MalformedGraph
+from bgsuper.lightning.routing.gossip import STALE_SECONDS, NetworkGraph
+from bgsuper.lightning.routing.records import NodeInfo
+from bgsuper.lightning.routing.serialization import encode_channel, encode_node
+from bgsuper.lightning.routing.table import RecordTable
+from tests.lightning import gossip_network as net
+from tests.lightning.gossip_network import NODES, NOW
+
+#: Channels by number: who holds them. 1 and 4 join the same two nodes.
+CHANNELS = {1: (0, 1), 2: (1, 2), 3: (0, 3), 4: (0, 1)}
+scids = st.sampled_from(sorted(CHANNELS))
+steps = st.integers(0, 3)
+
+
+class Store(RuleBasedStateMachine):
+    """A dict takes what `take_changes()` gives, whenever it is asked; between the calls anything may happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = NetworkGraph(REGTEST)
+        self.now = NOW
+        self.store: dict[Key, bytes] = {}
+
+    @rule(scid=scids, capacity=st.sampled_from([None, 900, 5000]))
+    def announce(self, scid: int, capacity: int | None) -> None:
+        try:
+            self.graph.update_channel_from_announcement(
+                net.announcement(scid, *CHANNELS[scid]), self.now, capacity_sats=capacity
+            )
+        except GossipRefused:
+            pass
+
+    @rule(scid=scids, direction=st.integers(0, 1), step=steps, disable=st.booleans())
+    def update(self, scid: int, direction: int, step: int, disable: bool) -> None:
+        message = net.update(scid, CHANNELS[scid][direction], direction, self.now + step, disable=disable)
+        try:
+            self.graph.update_channel(message, self.now)
+        except GossipRefused:
+            pass
+
+    @rule(number=st.integers(0, 3), step=steps)
+    def speak(self, number: int, step: int) -> None:
+        try:
+            self.graph.update_node_from_announcement(net.node(number, self.now + step))
+        except GossipRefused:
+            pass
+
+    @rule(scid=scids)
+    def fail_for_good(self, scid: int) -> None:
+        self.graph.channel_failed_permanent(scid, self.now)
+
+    @rule(scid=scids)
+    def fail_for_now(self, scid: int) -> None:
+        self.graph.channel_failed_temporarily(scid)
+
+    @rule(seconds=st.sampled_from([10, STALE_SECONDS // 2, STALE_SECONDS + 1]))
+    def prune_later(self, seconds: int) -> None:
+        self.now += seconds
+        self.graph.remove_stale_channels_and_tracking(self.now)
+
+    @rule()
+    def write(self) -> None:
+        """Encoding records in between must not hide that they changed."""
+        self.graph.write()
+
+    @rule()
+    def commit(self) -> None:
+        puts, removes = self.graph.take_changes()
+        assert not puts.keys() & removes
+        self.store |= puts
+        for key in removes:
+            self.store.pop(key, None)
+        assert self.store == fresh_records(self.graph)
+        assert self.graph.take_changes() == ({}, set())
+
+    @rule()
+    def restart(self) -> None:
+        """The store gives the graph back, whatever the order of its records."""
+        self.commit()
+        restored = NetworkGraph.restore(REGTEST, reversed(self.store.items()))
+        assert restored.write() == self.graph.write()
+        assert restored.take_changes() == ({}, set())
+
+    @invariant()
+    def write_is_what_fresh_encoding_gives(self) -> None:
+        """Cached bytes are never behind: reading them gives the graph as it is."""
+        copy = NetworkGraph.read(self.graph.write())
+        assert copy.channels == self.graph.channels
+        assert copy.nodes == self.graph.nodes
+
+    @invariant()
+    def nodes_and_channels_agree(self) -> None:
+        held: dict[bytes, set[int]] = {}
+        for scid, channel in self.graph.channels.items():
+            for node_id in (channel.node_one, channel.node_two):
+                held.setdefault(node_id, set()).add(scid)
+        assert {node_id: info.channels for node_id, info in self.graph.nodes.items()} == held
+
+
+def fresh_records(graph: NetworkGraph) -> dict[Key, bytes]:
+    """The records as they ought to be, encoded anew."""
+    channels = {Key("network_graph", "channels", f"{s:016x}"): encode_channel(c) for s, c in graph.channels.items()}
+    return channels | {Key("network_graph", "nodes", i.hex()): encode_node(n) for i, n in graph.nodes.items()}
+
+
+TestStore = Store.TestCase
+TestStore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_keys_are_ones_that_stores_take() -> None:
+    """Records go by the names that LDK's KVStore contract allows, channels as 16 hex digits."""
+    graph = NetworkGraph(REGTEST)
+    graph.update_channel_from_announcement(net.announcement(0xABC), NOW)
+    puts, _ = graph.take_changes()
+    assert all(check_key(key) for key in puts)
+    assert {str(key) for key in puts} == {
+        "network_graph/channels/0000000000000abc",
+        f"network_graph/nodes/{NODES[0].public.hex()}",
+        f"network_graph/nodes/{NODES[1].public.hex()}",
+    }
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        Key("network_graph", "channels", "zz"),
+        Key("network_graph", "channels", "00"),
+        Key("network_graph", "peers", "00"),
+        Key("", "", "manager"),
+    ],
+)
+def test_foreign_records_are_refused(key: Key) -> None:
+    """A record that is none of the graph's is named in the error."""
+    with pytest.raises(MalformedGraph, match=str(key)):
+        NetworkGraph.restore(REGTEST, [(key, encode_node(NodeInfo()))])
+
+
+def test_pieces_do_not_change_afterwards() -> None:
+    """A snapshot's pieces are bytes of their own: what happens to the graph later does not reach them."""
+    graph = NetworkGraph(REGTEST)
+    graph.update_channel_from_announcement(net.announcement(1), NOW)
+    pieces, before = graph.pieces(), graph.write()
+    graph.update_channel(net.update(1, 0, 0), NOW)
+    graph.channel_failed_permanent(1, NOW)
+    assert b"".join(pieces) == before != graph.write()
+
+
+def test_a_loaded_row_is_encoded_at_once_and_is_no_change() -> None:
+    """After a start the first snapshot encodes nothing."""
+    encoded: list[str] = []
+
+    def encode(row: str) -> bytes:
+        encoded.append(row)
+        return row.encode()
+
+    table: RecordTable[int, str] = RecordTable(encode, lambda ident: Key("t", "", str(ident)))
+    table.load(1, "a")
+    assert encoded == ["a"]
+    assert list(table.records()) == [(1, b"a")]
+    assert table.take_changes() == ({}, set())
+    assert encoded == ["a"]
+
+
+def test_a_record_is_encoded_once_for_each_change() -> None:
+    """Rows are encoded when their bytes are asked for, and not again until they change."""
+    encoded: list[str] = []
+
+    def encode(row: str) -> bytes:
+        encoded.append(row)
+        return row.encode()
+
+    table: RecordTable[int, str] = RecordTable(encode, lambda ident: Key("t", "", str(ident)))
+    for row in ("a", "b", "c"):
+        table.put(1, row)
+    table.put(2, "x")
+    assert encoded == []
+    assert list(table.records()) == [(1, b"c"), (2, b"x")]
+    assert table.take_changes() == ({Key("t", "", "1"): b"c", Key("t", "", "2"): b"x"}, set())
+    assert list(table.records()) == [(1, b"c"), (2, b"x")]
+    assert encoded == ["c", "x"]
+    assert table.remove(1) == "c"
+    assert table.take_changes() == ({}, {Key("t", "", "1")})
+    with pytest.raises(KeyError):
+        table.remove(1)
