@@ -67,13 +67,8 @@ class Writeable(Protocol):
         """A consistent snapshot of all of it."""
 
 
-class Changes(Protocol):
-    """The records that changed: what one commit carries. A key is in one of both."""
-
-    @property
-    def puts(self) -> Mapping[Key, bytes]: ...
-    @property
-    def removes(self) -> Collection[Key]: ...
+#: The records that changed, (puts, removes): what one commit carries. A key is in one of both.
+Changes: TypeAlias = tuple[Mapping[Key, bytes], Collection[Key]]
 
 
 @runtime_checkable
@@ -216,15 +211,9 @@ class Durability(Protocol):
     def failure(self) -> BaseException | None:
         """The error that ended the worker for good, None while there is hope."""
 
-    def snapshot_failure(self, key: Key) -> BaseException | None:
-        """The error of the key's newest snapshot, if that is not critical and was not written; None once a newer one
-        was submitted or written."""
-
     def wait(self, seq: Seq, timeout: float | None = None) -> None:
-        """Block until `seq` is durable. Raises `TimeoutError`, the failure, or the error of that snapshot."""
-
-    async def durable(self, seq: Seq) -> None:
-        """As `wait`, without a timeout; safe to cancel."""
+        """Return once `seq` is durable. Raises `TimeoutError`, the failure, or the error of that snapshot (those two
+        with the worker's traceback as their cause). With a timeout of 0 it never blocks."""
 
     def subscribe(self, callback: Callable[[], None]) -> Unsubscribe:
         """Have `callback` called, on another thread, after acks, failures (also of snapshots) and when it becomes
@@ -234,7 +223,4 @@ class Durability(Protocol):
         """One look at the worker. Never blocks."""
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Drain and end the worker. Raises `ShutdownIncomplete`."""
-
-    async def astop(self, timeout: float = 30.0) -> None:
-        """As `stop`."""
+        """Drain and end the worker, also one that failed. Raises `ShutdownIncomplete`."""

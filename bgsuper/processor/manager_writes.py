@@ -58,11 +58,10 @@ class RecordWrites:
         return True
 
     def write_changes(self) -> Written | None:
-        changes = self._manager.take_changes()
-        if not changes.puts and not changes.removes:
+        puts, removes = self._manager.take_changes()
+        if not puts and not removes:
             return None
-        seq = self._durability.commit(changes.puts, changes.removes)
-        return Written(seq, (*changes.puts, *changes.removes))
+        return Written(self._durability.commit(puts, removes), (*puts, *removes))
 
     def write_finally(self) -> Written | None:
         return self.write_changes()
@@ -100,11 +99,14 @@ class WholeWrites:
 
 
 def manager_writes(manager: object, durability: Durability) -> ManagerWrites:
-    """The way that fits `manager`: by records if it can, else whole. Raises `ConfigError` if it can neither."""
+    """The way that fits both: by records, else whole. Raises `ConfigError` if the manager can neither.
+
+    A manager that can do both is persisted whole by a user's persister, which has no atomic batches.
+    """
+    if isinstance(manager, Writeable) and not (isinstance(manager, RecordChanges) and durability.health().atomic):
+        return WholeWrites(manager, durability)
     if isinstance(manager, RecordChanges):
         return RecordWrites(manager, durability)
-    if isinstance(manager, Writeable):
-        return WholeWrites(manager, durability)
     raise ConfigError(
         "expected a channel manager with take_changes(), or with get_and_clear_needs_persistence() and write(); "
         f"{type(manager).__qualname__} has neither, so it cannot be persisted"

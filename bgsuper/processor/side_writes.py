@@ -32,28 +32,41 @@ class SideWrites:
         self._durability = durability
         self._logger = logger
         self._owed = False
-        self._watched = False
+        self._under_way: Seq | None = None
 
     def owe(self) -> None:
         """The value is due to be written."""
         self._owed = True
 
-    def settle(self, *, writable: bool) -> None:
+    def settle(self) -> None:
         """Write what is owed if the store takes it, and log the failure of what was written before."""
-        if self._watched:
-            failure = self._durability.snapshot_failure(self._key)
-            if failure is not None:
-                self._watched = False
+        if self._under_way is not None:
+            try:
+                if is_durable(self._durability, self._under_way):
+                    self._under_way = None
+            except Exception as failure:  # noqa: BLE001 - any error of the worker's
+                self._under_way = None
                 self._logger.error(
                     "Error: Failed to persist %s, check your disk and permissions %s", self._name, failure
                 )
-        if self._owed and writable:
+        if self._owed and self._durability.writable:
             self.write()
 
     def write(self) -> Seq:
         """Write the value as it is now."""
         self._owed = False
         self._logger.log(TRACE, "Persisting %s", self._name)
-        seq = self._durability.snapshot(self._key, self._pieces())
-        self._watched = True
-        return seq
+        self._under_way = self._durability.snapshot(self._key, self._pieces())
+        return self._under_way
+
+
+def is_durable(durability: Durability, seq: Seq) -> bool:
+    """Whether `seq` is durable by now. Raises its error, or the store's failure. Never blocks."""
+    try:
+        durability.wait(seq, 0)
+    except TimeoutError as error:
+        if error.__cause__ is not None:
+            # Not ours: a persister's own, which carries the traceback of the worker.
+            raise
+        return False
+    return True

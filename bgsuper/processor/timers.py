@@ -22,7 +22,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """Periods in seconds; each is finite and greater than 0, or `ConfigError` is raised."""
+    """Periods in seconds: each finite and greater than 0, and `rest` less than `asleep`; else `ConfigError`."""
 
     freshness: float = 60.0  #: ticks of the channel manager
     ping: float = 10.0  #: ticks of the peer manager
@@ -37,6 +37,11 @@ class Timers:
             period = getattr(self, field.name)
             if not (isinstance(period, int | float) and math.isfinite(period) and period > 0):
                 raise ConfigError(f"expected Timers.{field.name} in seconds, greater than 0, got {period!r:.80}")
+        if self.rest >= self.asleep:
+            raise ConfigError(
+                f"expected Timers.rest to be less than Timers.asleep, got {self.rest} and {self.asleep}: "
+                "each rest would look like a sleep of the machine, and disconnect all peers"
+            )
 
 
 class Timer(Enum):

@@ -17,7 +17,7 @@ Rules:
 4. Un-acknowledged age (the gate, rule 10): over 20 s no new HTLCs and channels, over 45 s the peers with held messages
    are disconnected.
 
-Two faces drive it: `background` on a thread, `tasks` on asyncio.
+`lifetime` strings the turns together; two faces drive that, `background` on a thread and `tasks` on asyncio.
 """
 
 from __future__ import annotations
@@ -74,6 +74,9 @@ class Turns:
         self._gate: Gate[Output] = Gate(durability.durable_seq)
         self._manager = manager_writes(node.channel_manager, durability)
         self._outbox = node.channel_manager if isinstance(node.channel_manager, Outbox) else None
+        self._admission = node.channel_manager if isinstance(node.channel_manager, Admission) else None
+        self._reader = node.peer_manager if isinstance(node.peer_manager, BackPressure) else None
+        self._hang_up = node.peer_manager.disconnect if isinstance(node.peer_manager, DisconnectsOne) else None
         self._graph = self._scorer = None
         which = {Timer.FRESHNESS, Timer.PING}
         if node.gossip_sync is not None:
@@ -116,7 +119,7 @@ class Turns:
 
     def final_writes(self) -> list[Callable[[], Seq | None]]:
         """What to submit before the end, in order: wait until the store is writable, call one, wait until the number
-        that it returns is durable (None: nothing to wait for), call `release()`, go on. An error ends it: `fail()`."""
+        that it returns is durable (None: nothing to wait for), call `release()`, go on. An error ends it."""
         self._trace("Terminating background processor.")
         side = [writes.write for writes in (self._scorer, self._graph) if writes is not None]
         return [self._write_manager_finally, *side]
@@ -129,10 +132,13 @@ class Turns:
                 self._outbox.release(output)
 
     def fail(self, cause: BaseException) -> None:
-        """`cause` ended the processor: nothing that is held leaves any more, and the peers are disconnected."""
+        """`cause` ended the processor: nothing that is held leaves any more, the peers are disconnected, and new HTLCs
+        and channels are refused."""
         self._gate.shut(cause)
         self._logger.error("The background processor ended: %s: %s", type(cause).__name__, cause)
         try:
+            if self._admission is not None:
+                self._admission.pause_admission()
             self._node.peer_manager.disconnect_all_peers()
         except Exception:
             # The cause must come out, not this.
@@ -153,27 +159,29 @@ class Turns:
     # -- the parts of a turn ------------------------------------------------------------------------------------------
 
     def _look_back(self) -> None:
-        failure = self._durability.failure()
-        if failure is not None:
-            raise failure
+        self._raise_failure()
         self.release()
         if self._persisting is not None and self._durability.durable_seq >= self._persisting:
             self._persisting = None
             self._trace("Done persisting ChannelManager.")
         self._heed(self._gate.stall(self._clock.monotonic()))
 
+    def _raise_failure(self) -> None:
+        failure = self._durability.failure()
+        if failure is not None:
+            raise failure
+
     def _heed(self, stall: Stall) -> None:
-        manager, peers = self._node.channel_manager, self._node.peer_manager
-        if isinstance(manager, Admission) and self._admitting != (stall is Stall.NONE):
+        if self._admission is not None and self._admitting != (stall is Stall.NONE):
             self._admitting = not self._admitting
             if self._admitting:
-                manager.resume_admission()
+                self._admission.resume_admission()
             else:
-                manager.pause_admission()
-        if stall is Stall.DISCONNECT and isinstance(peers, DisconnectsOne):
+                self._admission.pause_admission()
+        if stall is Stall.DISCONNECT and self._hang_up is not None:
             for connection in self._gate.connections():
                 self._gate.drop(connection)
-                peers.disconnect(connection)
+                self._hang_up(connection)
 
     def _fire_timers(self, *, slept: bool) -> None:
         now = self._clock.monotonic()
@@ -205,21 +213,21 @@ class Turns:
             self._hold(outputs)
         for writes in (self._graph, self._scorer):
             if writes is not None:
-                writes.settle(writable=writable)
+                writes.settle()
         self._drop_disconnected()
         self.release()
 
     def _read_peers(self, reading: bool) -> None:
-        peers = self._node.peer_manager
-        if reading == self._reading or not isinstance(peers, BackPressure):
+        if self._reader is None or reading == self._reading:
             return
         self._reading = reading
         if reading:
-            peers.resume_reading()
+            self._reader.resume_reading()
         else:
-            peers.pause_reading()
+            self._reader.pause_reading()
 
     def _write_manager_finally(self) -> Seq | None:
+        self._raise_failure()
         outputs = self._take_outputs()
         written = self._manager.write_finally()
         self._note(written)
