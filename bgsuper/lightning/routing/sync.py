@@ -6,7 +6,9 @@ Each message ends in one of two ways, and both are counted: it was applied, or a
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,11 +46,19 @@ class ChannelUpdateMessage:
 NetworkUpdate = ChannelUpdateMessage | ChannelFailure | NodeFailure
 
 
-class P2PGossipSync:
-    """Applies gossip to `network_graph` and counts what became of it."""
+def _unix_time() -> int:
+    return int(time.time())
 
-    def __init__(self, network_graph: NetworkGraph) -> None:
+
+class P2PGossipSync:
+    """Applies gossip to `network_graph` and counts what became of it.
+
+    `clock` gives the time of events, in seconds since the Unix epoch; messages come with a time of their own.
+    """
+
+    def __init__(self, network_graph: NetworkGraph, *, clock: Callable[[], int] = _unix_time) -> None:
         self.network_graph: Final = network_graph
+        self._clock = clock
         #: Messages applied, by their class.
         self.applied: Final[Counter[type[GossipMessage]]] = Counter()
         #: Messages not applied, by the class of the error.
@@ -76,6 +86,13 @@ class P2PGossipSync:
             raise
         self.applied[type(message)] += 1
         return relayable(message)
+
+    def handle_event(self, event: object) -> None:
+        """What the processor calls before the user's handler: acts on an event whose `network_update` is one of ours
+        (LDK's PaymentPathFailed), and on no other."""
+        update = getattr(event, "network_update", None)
+        if isinstance(update, NetworkUpdate):
+            self.handle_network_update(update, self._clock())
 
     def handle_network_update(self, update: NetworkUpdate, now: int) -> None:
         """Learn from a failed payment, as the seed does before it hands PaymentPathFailed to the user's handler.

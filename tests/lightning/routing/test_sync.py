@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import lzma
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -180,3 +180,20 @@ def test_what_failed_payments_teach(sync: P2PGossipSync, caplog: pytest.LogCaptu
     assert not enabled(graph)
     sync.handle_network_update(ChannelFailure(1, is_permanent=True), NOW)
     assert set(graph.channels) == {2}
+
+
+@dataclass(frozen=True)
+class PaymentPathFailed:
+    network_update: object
+
+
+def test_an_event_teaches_only_if_it_carries_a_network_update() -> None:
+    """The processor hands every event over before the user's handler sees it; most of them say nothing of gossip."""
+    graph = NetworkGraph(REGTEST)
+    sync = P2PGossipSync(graph, clock=lambda: NOW)
+    graph.update_channel_from_announcement(announcement(1), NOW)
+    for event in object(), PaymentPathFailed(None), PaymentPathFailed("closed"):
+        sync.handle_event(event)
+    assert set(graph.channels) == {1}
+    sync.handle_event(PaymentPathFailed(ChannelFailure(1, is_permanent=True)))
+    assert not graph.channels
