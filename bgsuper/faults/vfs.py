@@ -40,15 +40,15 @@ class _FaultyFile(apsw.VFSFile):
         try:
             self._plan.before_sync()
         except OSError as error:
-            raise _sqlite_error(apsw.SQLITE_IOERR_FSYNC) from error
+            raise sqlite_error(apsw.SQLITE_IOERR_FSYNC, error) from error
         super().xSync(flags)
-        self._plan.after_sync(snapshot=False)
+        self._plan.synced()
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # type: ignore[override]  # SQLite hands in bytes
+    def xWrite(self, data: bytes, offset: int) -> None:
         try:
             self._plan.before_write(len(data))
         except OSError as error:
-            raise _sqlite_error(apsw.SQLITE_FULL) from error
+            raise sqlite_error(apsw.SQLITE_FULL, error) from error
         super().xWrite(data, offset)
 
 
@@ -58,23 +58,27 @@ def faulty_fsync(plan: Plan, fsync: Callable[[int], None] = os.fsync) -> Callabl
     def sync(fd: int) -> None:
         plan.before_sync()
         fsync(fd)
-        plan.after_sync(snapshot=True)
+        plan.snapshot_synced()
 
     return sync
 
 
 def install(path: str) -> tuple[str, Callable[[int], None]]:
-    """Obey the plan at `path` in this process from now on: the VFS's name and the fsync to hand to a store."""
+    """Obey the plan at `path` for the rest of this process: the `vfs` and the `fsync` to hand to the store.
+
+    Raises `ConfigError`.
+    """
     plan = Plan.open(path)
-    vfs = FaultyVFS(plan)
-    _installed.append(vfs)
-    return vfs.name, faulty_fsync(plan)
+    _installed.append(FaultyVFS(plan))
+    return NAME, faulty_fsync(plan)
 
 
-#: A VFS is registered only as long as its object lives.
+#: apsw unregisters a VFS that nobody refers to.
 _installed: list[FaultyVFS] = []
 
 
-def _sqlite_error(code: int) -> Exception:
-    # Only an exception of apsw's carries an extended result code to SQLite.
-    return apsw.exception_for(code)
+def sqlite_error(code: int, error: OSError) -> Exception:
+    """What a VFS raises so that SQLite sees the (extended) result `code`: no other exception carries one."""
+    exception = apsw.exception_for(code)
+    exception.args = (f"{error.strerror} (injected)",)
+    return exception

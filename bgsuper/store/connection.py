@@ -146,11 +146,13 @@ def _connect(path: str, vfs: str) -> apsw.Connection:
         sqlite.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         sqlite.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         _expect(sqlite, "locking_mode", "EXCLUSIVE", "exclusive")
-        sqlite.execute("PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON")
+        sqlite.pragma("mmap_size", 0)
+        sqlite.pragma("cell_size_check", True)
         if sys.platform == "darwin":
-            sqlite.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+            sqlite.pragma("fullfsync", True)
+            sqlite.pragma("checkpoint_fullfsync", True)
         _expect(sqlite, "journal_mode", "WAL", "wal")
-        sqlite.execute("PRAGMA synchronous = FULL")
+        sqlite.pragma("synchronous", "FULL")
         sqlite.wal_autocheckpoint(0)
     except BaseException:
         sqlite.close(True)

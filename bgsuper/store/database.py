@@ -73,7 +73,8 @@ def check_header(path: str, *, written_before: bool) -> bool:
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode):
             raise StoreForeign(f"expected a database file at {path}, found something else; use another directory")
-        with open(path, "rb") as file:
+        # For writing: SQLite would silently take a file that it can only read, and fail obscurely later.
+        with open(path, "r+b") as file:
             header = file.read(100)
     except FileNotFoundError:
         if written_before:
@@ -115,11 +116,11 @@ def create(path: str, vfs: str, fsync: Callable[[int], None]) -> None:
         connection = Connection(building, vfs)
         try:
             connection.transact([(statement, [()]) for statement in _SCHEMA], f"creating the database {path}")
+            # Syncs the database, too.
             connection.empty_wal()
         finally:
             connection.close()
         _unlink_if_there(building + "-wal")
-        _sync_file(building, fsync)
         os.rename(building, path)
     except OSError as error:
         raise from_os_error(error, f"creating the database {path}") from error
@@ -129,14 +130,6 @@ def create(path: str, vfs: str, fsync: Callable[[int], None]) -> None:
 def is_creation_leftover(path: str, name: str) -> bool:
     """Whether `name`, beside the database `path`, is what a creation that was cut short leaves."""
     return name in {os.path.basename(path) + _CREATING + suffix for suffix in _SUFFIXES}
-
-
-def _sync_file(path: str, fsync: Callable[[int], None]) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unlink_if_there(path: str) -> None:

@@ -16,7 +16,7 @@ if sys.platform == "darwin":
     import fcntl
 
     def full_sync(fd: int) -> None:
-        """Make the file or directory `fd` durable. macOS's fsync leaves it in the drive's cache; F_FULLFSYNC does not."""
+        """Make the file or directory `fd` durable. macOS's fsync stops at the drive's cache, this does not."""
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 else:
     full_sync = os.fsync

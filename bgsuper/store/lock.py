@@ -65,13 +65,18 @@ class WriterLock:
         while True:
             try:
                 lock = cls(path, _open(path))
-                if lock._try():
-                    return lock
-                holder = lock.holder()
-                lock.release()
+                try:
+                    if lock._try():
+                        return lock
+                    holder = lock.holder()
+                except BaseException:
+                    lock.release()
+                    raise
             except OSError as error:
                 raise from_os_error(error, f"locking {path}") from error
-            if holder is None or process_exists(holder.host) or time.monotonic() >= deadline:
+            lock.release()
+            # One who holds the lock and is not named yet is just starting.
+            if (holder is not None and process_exists(holder.host)) or time.monotonic() >= deadline:
                 raise _locked(path, holder)
             time.sleep(POLL_S)
 
@@ -88,8 +93,8 @@ class WriterLock:
 
     @property
     def content(self) -> bytes:
-        """The file's raw content."""
-        return os.pread(self._fd, _MAX_CONTENT, 0)
+        """What the file says: its first line, without the zeros that a power cut leaves of an unsynced one."""
+        return os.pread(self._fd, _MAX_CONTENT, 0).partition(b"\n")[0].strip(b"\0")
 
     def holder(self) -> Holder | None:
         """What the file says; once the lock is ours, its last holder before us."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 from zlib import crc32
 
-from ..errors import NotFound, StoreCorrupt, StoreError, StoreForeign, StoreInconsistent
+from ..errors import NotFound, StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreInconsistent
 from ..key import Key, Seq
 from . import database
 from .api import Batch, Opened, SnapshotFile
@@ -105,7 +105,6 @@ class SQLiteStore:
 
     def _open_locked(self, lock: WriterLock) -> Opened:
         layout = self._layout
-        layout.refuse_foreign()
         before = lock.holder()
         recorded = before.epoch if before else 0
         exists = database.check_header(layout.database, written_before=recorded > 0 or layout.has_remains())
@@ -120,7 +119,7 @@ class SQLiteStore:
             database.create(layout.database, self._vfs, self._fsync)
         opened = self._connect(recorded)
         lock.record(Holder(os.getpid(), self._host_pid, opened.epoch), self._fsync)
-        self._snapshots.remove_orphans({pointer.file for pointer in self._pointers.values()})
+        self._snapshots.discard_orphans({pointer.file for pointer in self._pointers.values()})
         return opened
 
     def _connect(self, recorded: int) -> Opened:
@@ -185,18 +184,21 @@ class SQLiteStore:
             # Before the group, so that a failure here leaves none of it.
             connection.checkpoint()
         replaced = self._pointers.keys() & final.keys()
-        connection.transact(
-            (
-                (_PUT, [(*key, _checksum(key, value), value) for key, value in final.items() if value is not None]),
-                (_REMOVE, [key for key, value in final.items() if value is None]),
-                (_UNPOINT, list(replaced)),
-                (_NOTE_COMMIT, [(last,)]),
-            ),
-            "committing",
+        statements = (
+            (_PUT, [(*key, _checksum(key, value), value) for key, value in final.items() if value is not None]),
+            (_REMOVE, [key for key, value in final.items() if value is None]),
+            (_UNPOINT, list(replaced)),
+            (_NOTE_COMMIT, [(last,)]),
         )
+        try:
+            connection.transact(statements, "committing")
+        except StoreFull:
+            while self._snapshots.has_unneeded:
+                self._snapshots.remove_some()
+            raise
         self._last_commit = last
         for key in replaced:
-            self._snapshots.remove(self._pointers.pop(key).file)
+            self._snapshots.discard(self._pointers.pop(key).file)
 
     def write_snapshot(self, key: Key, seq: Seq, content: bytes) -> SnapshotFile:
         """Write `content` to a new file, durable on return. May run in another thread."""
@@ -212,11 +214,11 @@ class SQLiteStore:
         replaced = self._pointers.get(key)
         self._pointers[key] = snapshot
         if replaced is not None and replaced.file != snapshot.file:
-            self._snapshots.remove(replaced.file)
+            self._snapshots.discard(replaced.file)
 
     def discard_snapshot(self, snapshot: SnapshotFile) -> None:
         """Remove the file of a snapshot that was not adopted."""
-        self._snapshots.remove(snapshot.file)
+        self._snapshots.discard(snapshot.file)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -260,13 +262,17 @@ class SQLiteStore:
 
     @property
     def has_idle_work(self) -> bool:
-        """Whether the WAL holds pages that are not yet in the database."""
-        return self._connection is not None and self._connection.wal_bytes > 0
+        """Whether the WAL holds pages that are not yet in the database, or snapshot files are to be removed."""
+        return self._snapshots.has_unneeded or (self._connection is not None and self._connection.wal_bytes > 0)
 
     def idle(self) -> None:
-        """Move the WAL's pages into the database. Raises `StoreFull`, `SyncFailed`."""
-        if self.has_idle_work:
-            self._open_connection().checkpoint()
+        """Move the WAL's pages into the database, or else remove some of the snapshots that nothing refers to; call
+        again while `has_idle_work`. Raises `StoreFull`, `SyncFailed`."""
+        connection = self._open_connection()
+        if connection.wal_bytes:
+            connection.checkpoint()
+        else:
+            self._snapshots.remove_some()
 
 
 def _checksum(key: Key, value: bytes) -> int:
