@@ -44,6 +44,10 @@ _SCAN: Final = (
     "SELECT name, checksum, value FROM record"
     " WHERE primary_namespace = ? AND secondary_namespace = ? AND name > ? ORDER BY name"
 )
+_CHECK: Final = (
+    "SELECT id, primary_namespace, secondary_namespace, name, checksum, value FROM record"
+    " WHERE id > ? AND id <= ? ORDER BY id LIMIT 64"
+)
 _POINT: Final = "INSERT OR REPLACE INTO snapshot VALUES(?, ?, ?, ?, ?, ?, ?)"
 _UNPOINT: Final = "DELETE FROM snapshot" + _WHERE_KEY
 _NOTE_COMMIT: Final = "UPDATE meta SET last_commit = ?"
@@ -56,7 +60,7 @@ class SQLiteStore:
 
     `host_pid` is the supervisor's process, for whoever finds the lock taken. `fsync` makes snapshot files and
     directories durable, `vfs` names SQLite's: faults are injected there. `distrust_cache`: a predecessor's sync
-    failed, so what the page cache holds is read from the disk again.
+    failed, so what the page cache holds is read from the disk again. `check`: read every value once, in the background.
     """
 
     atomic = True
@@ -69,6 +73,7 @@ class SQLiteStore:
         vfs: str = "unix-excl",
         fsync: Callable[[int], None] = full_sync,
         distrust_cache: bool = False,
+        check: bool = False,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self._layout = Layout(os.path.abspath(directory))
@@ -77,6 +82,7 @@ class SQLiteStore:
         self._fsync = fsync
         self._distrust_cache = distrust_cache
         self._lock_timeout_s = lock_timeout_s
+        self._checking = self._check() if check else None
         self._snapshots = Snapshots(self._layout.snapshots, fsync)
         self._lock: WriterLock | None = None
         self._connection: Connection | None = None
@@ -262,17 +268,38 @@ class SQLiteStore:
 
     @property
     def has_idle_work(self) -> bool:
-        """Whether the WAL holds pages that are not yet in the database, or snapshot files are to be removed."""
-        return self._snapshots.has_unneeded or (self._connection is not None and self._connection.wal_bytes > 0)
+        """Whether the WAL holds pages that are not yet in the database, snapshot files are to be removed, or values are
+        still to be checked."""
+        if self._connection is None:
+            return False
+        return self._connection.wal_bytes > 0 or self._snapshots.has_unneeded or self._checking is not None
 
     def idle(self) -> None:
-        """Move the WAL's pages into the database, or else remove some of the snapshots that nothing refers to; call
-        again while `has_idle_work`. Raises `StoreFull`, `SyncFailed`."""
+        """Move the WAL's pages into the database, or else remove some of the snapshots that nothing refers to, or else
+        check some values; call again while `has_idle_work`. Raises `StoreFull`, `SyncFailed`, `StoreCorrupt`."""
         connection = self._open_connection()
         if connection.wal_bytes:
             connection.checkpoint()
-        else:
+        elif self._snapshots.has_unneeded:
             self._snapshots.remove_some()
+        elif self._checking is not None and next(self._checking, True):
+            self._checking = None
+
+    def _check(self) -> Iterator[bool]:
+        """Read and verify every value, a few at a time: damage is better found at start than when it is needed."""
+        doing = "checking the records"
+        # Only what was there at the start: what is written meanwhile would keep it busy for ever.
+        newest = self._open_connection().row("SELECT coalesce(max(id), 0) FROM record", (), doing)
+        last, end = 0, newest[0] if newest else 0
+        while rows := list(self._open_connection().rows(_CHECK, (last, end), doing)):
+            for identifier, *key, checksum, value in rows:
+                _verified(Key(*key), checksum, value)
+                last = identifier
+            yield False
+        for pointer in list(self._pointers.values()):
+            if self._pointers.get(pointer.key) == pointer:
+                self._snapshots.read(pointer)
+                yield False
 
 
 def _checksum(key: Key, value: bytes) -> int:
