@@ -92,7 +92,8 @@ class Lifetime:
             seq = write()
             while seq is not None and not is_durable(self._durability, seq):
                 yield self._remaining(deadline)
-            self.turns.release()
+            while self.turns.release():
+                yield 0.0
 
     def _raise_failure(self) -> None:
         failure = self._durability.failure()

@@ -23,8 +23,9 @@ Rules:
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from ..gate import Gate, Stall
 from ..key import NETWORK_GRAPH, SCORER, Seq
@@ -45,6 +46,9 @@ from .interfaces import (
 from .manager_writes import Written, manager_writes
 from .side_writes import SideWrites
 from .timers import Schedule, Timer, Timers
+
+#: How many outputs one `release()` hands on: a long stall may end with thousands of them, and a turn stays short.
+RELEASES: Final = 64
 
 
 class Turns:
@@ -72,6 +76,7 @@ class Turns:
         self._logger = logger
         self._handler = decorated(node.gossip_sync, node.event_handler)
         self._gate: Gate[Output] = Gate(durability.durable_seq)
+        self._leaving: deque[Output] = deque()  # out of the gate, not yet handed on
         self._manager = manager_writes(node.channel_manager, durability)
         self._outbox = node.channel_manager if isinstance(node.channel_manager, Outbox) else None
         self._admission = node.channel_manager if isinstance(node.channel_manager, Admission) else None
@@ -113,28 +118,34 @@ class Turns:
 
     def rest_s(self) -> float:
         """The longest that the face may now wait to be woken, in seconds."""
+        if self._leaving:
+            return 0.0
         return min(self._timers.rest, self._schedule.due_in(self._clock.monotonic()))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def final_writes(self) -> list[Callable[[], Seq | None]]:
         """What to submit before the end, in order: wait until the store is writable, call one, wait until the number
-        that it returns is durable (None: nothing to wait for), call `release()`, go on. An error ends it."""
+        that it returns is durable (None: nothing to wait for), call `release()` until nothing is left, go on. An error
+        ends it."""
         self._trace("Terminating background processor.")
         side = [writes.write for writes in (self._scorer, self._graph) if writes is not None]
         return [self._write_manager_finally, *side]
 
-    def release(self) -> None:
-        """Let leave what became durable."""
-        released = self._gate.acked(self._durability.durable_seq)
+    def release(self) -> bool:
+        """Let leave what became durable, a bounded number at a time; whether there is more to leave."""
+        leaving = self._leaving
+        leaving.extend(self._gate.acked(self._durability.durable_seq))
         if self._outbox is not None:
-            for output in released:
-                self._outbox.release(output)
+            for _ in range(min(len(leaving), RELEASES)):
+                self._outbox.release(leaving.popleft())
+        return bool(leaving)
 
     def fail(self, cause: BaseException) -> None:
         """`cause` ended the processor: nothing that is held leaves any more, the peers are disconnected, and new HTLCs
         and channels are refused."""
         self._gate.shut(cause)
+        self._leaving.clear()
         self._logger.error("The background processor ended: %s: %s", type(cause).__name__, cause)
         try:
             if self._admission is not None:
@@ -149,7 +160,7 @@ class Turns:
     @property
     def gate_state(self) -> Literal["open", "holding", "shut"]:
         """Of the gate."""
-        return self._gate.state
+        return "holding" if self._leaving else self._gate.state
 
     @property
     def atomic(self) -> bool:

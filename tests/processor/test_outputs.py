@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bgsuper.key import MANAGER, Key
 from bgsuper.processor.clock import suspended
-from bgsuper.processor.turns import Turns
+from bgsuper.processor.turns import RELEASES, Turns
 
 from .fake_store import FakeStore
 from .stand_ins import Manager, Message, RecordManager, Setup
@@ -50,6 +50,37 @@ def test_one_turn_is_one_commit() -> None:
     turns.turn()
     [entry] = store.history
     assert (entry.puts, entry.removes, entry.lane) == ({A: b"1", B: b"2"}, (C,), "commit")
+
+
+def test_a_stalls_end_does_not_make_a_long_turn() -> None:
+    """What becomes durable all at once leaves in bounded portions, in order, with no rest between the turns."""
+    _, manager, store, turns = record_setup()
+    texts = [str(number) for number in range(5 * RELEASES)]
+    for text in texts:
+        manager.put(A, text.encode(), Message(text, ALICE, (A,)))
+    turns.turn()
+    store.ack()
+    while len(before := list(manager.released)) < len(texts):
+        turns.turn()
+        assert 0 < len(manager.released) - len(before) <= 2 * RELEASES
+        assert turns.rest_s() == 0.0 or manager.released == texts
+    assert manager.released == texts
+    assert turns.rest_s() > 0.0
+    assert turns.gate_state == "open"
+
+
+def test_a_failure_discards_what_had_not_left_yet() -> None:
+    """Once the gate is shut nothing leaves, not even the rest of a portion."""
+    _, manager, store, turns = record_setup()
+    for number in range(5 * RELEASES):
+        manager.put(A, b"1", Message(str(number), ALICE, (A,)))
+    turns.turn()
+    store.ack()
+    turns.turn()
+    left = list(manager.released)
+    turns.fail(RuntimeError("test"))
+    assert not turns.release()
+    assert manager.released == left
 
 
 def test_any_number_of_commits_may_be_under_way() -> None:
