@@ -6,6 +6,7 @@ LDK's KVStore names (rust-lightning, `lightning::util::persist`): a primary name
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, NewType
 
 from .errors import ConfigError
@@ -50,8 +51,17 @@ def check_key(key: Key) -> Key:
     # A tuple: the string "abc" would unpack as well.
     if not isinstance(key, tuple) or len(key) != 3:
         raise ConfigError(f"expected Key(primary, secondary, name), got {key!r:.200}")
-    primary, secondary, name = key
+    try:
+        return _checked(*key)
+    except TypeError:
+        kinds = ", ".join(type(part).__name__ for part in key)
+        raise ConfigError(f"expected a key of three strings of at most 120 characters, got {kinds}") from None
+
+
+# Every commit and every record on the pipe is checked, and most of them bear names that were seen before.
+@lru_cache(maxsize=4096)
+def _checked(primary: str, secondary: str, name: str) -> Key:
     check_namespace(primary, secondary)
     if not isinstance(name, str) or not name or not _PART.fullmatch(name):
         raise ConfigError(f"expected a key name of 1 to 120 characters of [A-Za-z0-9_-], got {name!r:.140}")
-    return key if isinstance(key, Key) else Key(primary, secondary, name)
+    return Key(primary, secondary, name)

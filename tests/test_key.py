@@ -34,7 +34,7 @@ def test_what_passes_is_what_ldk_takes(primary: str, secondary: str, name: str) 
     """Neither stricter nor laxer, for any text."""
     key = Key(primary, secondary, name)
     if ldk_takes(*key):
-        assert check_key(key) is key
+        assert check_key(key) == key
     else:
         with pytest.raises(ConfigError):
             check_key(key)
@@ -76,7 +76,7 @@ def test_the_longest_part(length: int) -> None:
     """120 characters and not one more, in each place."""
     for key in Key("a" * length, "b", "c"), Key("a", "b" * length, "c"), Key("a", "b", "c" * length):
         if length == 120:
-            assert check_key(key) is key
+            assert check_key(key) == key
         else:
             with pytest.raises(ConfigError, match="120 characters"):
                 check_key(key)

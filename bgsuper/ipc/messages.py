@@ -11,7 +11,7 @@ Rules: decoding is total (any bytes give messages or `FrameError`), memory is bo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -78,10 +78,19 @@ def frame_count(length: int) -> int:
     return 1 if length <= INLINE_BYTES else 1 + -(-length // CHUNK_BYTES)
 
 
-def encode_commit(commit: Commit) -> Iterator[bytes]:
-    """COMMIT: fields = [prev, [[primary, secondary, name, length], ...], [[primary, secondary, name], ...]]."""
-    index = [(*key, len(value)) for key, value in commit.puts]
-    return encode_message(Kind.COMMIT, commit.seq, [commit.prev, index, commit.removes], [v for _, v in commit.puts])
+def encode_commits(commits: Sequence[Commit]) -> Iterator[bytes]:
+    """COMMIT, for some commits in a row: seq is that of the newest, fields = [prev of the first, [commit, ...]], each
+    commit = [seq, [[primary, secondary, name, length], ...], [[primary, secondary, name], ...]], and the payload holds
+    all their values in order. Several to a message, because each message costs more than a small commit in it."""
+    entries: list[tuple[int, list[tuple[str, str, str, int]], tuple[Key, ...]]] = []
+    values: list[bytes] = []
+    for commit in commits:
+        index = []
+        for (primary, secondary, name), value in commit.puts:
+            index.append((primary, secondary, name, len(value)))
+            values.append(value)
+        entries.append((commit.seq, index, commit.removes))
+    yield from encode_message(Kind.COMMIT, commits[-1].seq, [commits[0].prev, entries], values)
 
 
 def index_bytes(keys: Iterable[Key]) -> int:
@@ -93,12 +102,13 @@ def index_bytes(keys: Iterable[Key]) -> int:
 MAX_INDEX: Final = MAX_BODY - 256 * 1024
 
 
-def check_commit_size(keys: Sequence[Key], payload: int) -> None:
-    """Raise `ConfigError` if no frame could carry such a commit."""
+def check_commit_size(puts: Collection[Key], removes: Collection[Key], payload: int) -> None:
+    """Raise `ConfigError` if no message could carry a commit of these keys and `payload` bytes of values."""
     if payload > MAX_PAYLOAD:
         raise ConfigError(f"a commit of {payload} bytes exceeds {MAX_PAYLOAD}: split its records over several commits")
-    if len(keys) > 40_000 and index_bytes(keys) > MAX_INDEX:
-        raise ConfigError(f"a commit of {len(keys)} keys exceeds one frame: split its records over several commits")
+    count = len(puts) + len(removes)
+    if count > 40_000 and index_bytes(puts) + index_bytes(removes) > MAX_INDEX:
+        raise ConfigError(f"a commit of {count} keys exceeds one frame: split its records over several commits")
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------
@@ -167,41 +177,62 @@ def _unpack(frame: Frame) -> tuple[Fields, bytes | int]:
     return fields, payload
 
 
-def decode_commit(message: Message) -> Commit:
-    """The commit in a COMMIT message; `FrameError` if its fields do not fit each other or the payload."""
-    match message.fields:
-        case [int() as prev, list() as index, list() as removes] if type(prev) is int and 0 <= prev < message.seq:
-            return Commit(
-                Seq(message.seq),
-                Seq(prev),
-                tuple(records(index, message.payload)),
-                tuple(_key(part, 3) for part in removes),
-            )
-    raise FrameError(f"a COMMIT with seq {message.seq} is not [prev, puts, removes]")
-
-
-def records(index: Sequence[object], payload: bytes) -> Iterator[tuple[Key, bytes]]:
-    """Cut `payload` into the values that `index`, [[primary, secondary, name, length], ...], describes."""
+def decode_commits(message: Message) -> list[Commit]:
+    """The commits in a COMMIT message; `FrameError` if its fields do not fit each other or the payload."""
+    commits: list[Commit] = []
     offset = 0
+    match message.fields:
+        case [int() as prev, [_, *_] as entries] if type(prev) is int and prev >= 0:
+            for entry in entries:
+                commit, offset = _commit(entry, prev, message.payload, offset)
+                commits.append(commit)
+                prev = commit.seq
+        case _:
+            raise FrameError(f"a COMMIT with seq {message.seq} is not [prev, commits]")
+    if prev != message.seq or offset != len(message.payload):
+        raise FrameError(
+            f"a COMMIT with seq {message.seq} holds commits up to {prev} and {len(message.payload) - offset} bytes of "
+            "payload that belong to no record"
+        )
+    return commits
+
+
+def _commit(entry: object, prev: int, payload: bytes, offset: int) -> tuple[Commit, int]:
+    match entry:
+        case [int() as seq, list() as index, list() as removes] if type(seq) is int and seq > prev:
+            puts, offset = _records(index, payload, offset)
+            return Commit(Seq(seq), Seq(prev), tuple(puts), tuple(_key(part, 3) for part in removes)), offset
+    raise FrameError(f"expected the commit after {prev} as [seq, puts, removes], got {_shape(entry)}")
+
+
+def records(index: Sequence[object], payload: bytes) -> list[tuple[Key, bytes]]:
+    """Cut `payload` into the values that `index`, [[primary, secondary, name, length], ...], describes."""
+    found, offset = _records(index, payload, 0)
+    if offset != len(payload):
+        raise FrameError(f"{len(payload) - offset} bytes of payload belong to no record")
+    return found
+
+
+def _records(index: Sequence[object], payload: bytes, offset: int) -> tuple[list[tuple[Key, bytes]], int]:
+    """The records that `index` describes from `offset` on, and where they end."""
+    found = []
     for entry in index:
         key = _key(entry, 4)
         length = entry[3]  # type: ignore[index]  # _key has seen a list of four
-        if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= len(payload) - offset:
+        if type(length) is not int or not 0 <= length <= len(payload) - offset:
             raise FrameError(f"the record {key} announces {_shape(length)} bytes, {len(payload) - offset} are left")
-        yield key, payload[offset : offset + length]
+        found.append((key, payload[offset : offset + length]))
         offset += length
-    if offset != len(payload):
-        raise FrameError(f"{len(payload) - offset} bytes of payload belong to no record")
+    return found, offset
 
 
 def _key(entry: object, size: int) -> Key:
-    match entry:
-        case [str() as primary, str() as secondary, str() as name, *_] if len(entry) == size:
-            try:
-                return check_key(Key(primary, secondary, name))
-            except ConfigError as error:
-                raise FrameError(str(error)) from None
-    raise FrameError(f"expected a list of {size} that starts with a key's three parts, got {_shape(entry)}")
+    if type(entry) is not list or len(entry) != size:
+        raise FrameError(f"expected a list of {size} that starts with a key's three parts, got {_shape(entry)}")
+    try:
+        return check_key(Key(entry[0], entry[1], entry[2]))
+    except ConfigError as error:
+        raise FrameError(str(error)) from None
 
 
 def _shape(value: object) -> str:

@@ -8,7 +8,8 @@ Rules:
    for the older one is served by the newer one. At most one per key is in flight, one on the wire.
 4. A commit that touches a key overtakes that key's earlier snapshots: they are not sent again, and count as durable
    with it.
-5. Commits pass between the chunks of a snapshot.
+5. Commits pass between the chunks of a snapshot, unless one of them touches its key: that one must come after it, or
+   the worker would take the snapshot for the newer value.
 6. `Backlogged` is raised only from the hard limit on, judged before adding: a `writable` backlog takes any commit.
 """
 
@@ -21,11 +22,11 @@ from typing import NamedTuple
 
 from ..errors import Backlogged, FrameError, StoreInconsistent
 from ..ipc.frames import Kind
-from ..ipc.messages import Commit, check_commit_size, encode_commit, encode_message, frame_count
+from ..ipc.messages import Commit, check_commit_size, encode_commits, encode_message, frame_count
 from ..key import Key, Seq, check_key
 from .policy import Limits
 
-#: What one commit or snapshot costs beside its keys and values, so that empty ones are not free.
+#: What each commit, snapshot and record costs beside its value, about: its key, and what holds it together.
 OVERHEAD_BYTES = 200
 #: One `take()` returns at most so many commits and about so many bytes: the thread that encodes them holds the GIL.
 TAKE_COMMITS = 32
@@ -74,6 +75,8 @@ class Backlog:
         self._promises: dict[Key, deque[_Promise]] = {}
         self._wire: Iterator[bytes] | None = None  #: the snapshot being sent, frame by frame
         self._wire_frames = 0  #: and how many are left
+        self._wire_key: Key | None = None
+        self._wire_first = False  #: a queued commit touches that key
 
     # -- the host's side ----------------------------------------------------------------------------------------------
 
@@ -87,21 +90,20 @@ class Backlog:
         return self.unacked_bytes < self._limits.soft_bytes
 
     def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key], now: float) -> Seq:
-        """Number and queue one atomic batch. Raises `Backlogged`, `ConfigError`, `TypeError`, having changed nothing."""
+        """Number and queue one atomic batch. Raises `Backlogged`, `ConfigError`, `TypeError`: then nothing changed."""
         self._admit()
         items = []
-        size = 0
+        payload = 0
         for key, value in puts.items():
             if type(value) is not bytes:
                 raise TypeError(
                     f"expected the value of {key} to be bytes, got {type(value).__name__}: pass an immutable copy"
                 )
-            key = check_key(key)
-            items.append((key, value))
-            size += len(value) + len(key[0]) + len(key[1]) + len(key[2])
-        gone = tuple(check_key(key) for key in removes)
-        check_commit_size([*(key for key, _ in items), *gone], size)
-        size += OVERHEAD_BYTES + sum(len(key[0]) + len(key[1]) + len(key[2]) for key in gone)
+            items.append((check_key(key), value))
+            payload += len(value)
+        gone = tuple(map(check_key, removes)) if removes else ()
+        check_commit_size(puts, gone, payload)
+        size = payload + OVERHEAD_BYTES * (1 + len(items) + len(gone))
         seq = Seq(self.submitted + 1)
         commit = Commit(seq, self._newest_commit, tuple(items), gone)
         self.submitted = self._newest_commit = seq
@@ -122,7 +124,7 @@ class Backlog:
                     f"expected the pieces of {key} to be bytes, got {type(piece).__name__}: pass immutable copies"
                 )
         content = sum(map(len, kept))
-        check_commit_size([key], content)
+        check_commit_size((key,), (), content)
         seq = Seq(self.submitted + 1)
         self.submitted = seq
         replaced = self._waiting.pop(key, None)
@@ -149,6 +151,7 @@ class Backlog:
             waiting = self._waiting.pop(key, None)
             if waiting is not None:
                 self.unacked_bytes -= waiting.size
+            self._wire_first = self._wire_first or key == self._wire_key
 
     # -- what is durable ----------------------------------------------------------------------------------------------
 
@@ -178,10 +181,13 @@ class Backlog:
     def oldest(self) -> float | None:
         """When the oldest un-acknowledged commit or critical snapshot was submitted."""
         bound = self._sent_or_queued()
-        times = [promise.at for promises in self._promises.values() for promise in promises if promise.critical]
-        if bound is not None:
-            times.append(bound.at)
-        return min(times, default=None)
+        oldest = bound.at if bound is not None else None
+        # Asked for in every pass of the shell: each key's promises are in order, so one look at each key is enough.
+        for promises in self._promises.values():
+            first = next((promise.at for promise in promises if promise.critical), None)
+            if first is not None and (oldest is None or first < oldest):
+                oldest = first
+        return oldest
 
     def _sent_or_queued(self) -> _Pending | None:
         if self._sent:
@@ -204,7 +210,7 @@ class Backlog:
             self._sent.append(self._queued.popleft())
         self._queued, self._sent = self._sent, self._queued
         self._forget(self._queued, last_commit)
-        self._wire = None
+        self._end_wire()
         for key, snapshot in self._in_flight.items():
             promises = self._promises.get(key)
             newer = self._waiting.get(key)
@@ -258,12 +264,17 @@ class Backlog:
     # -- sending ------------------------------------------------------------------------------------------------------
 
     @property
+    def next_commit(self) -> Seq | None:
+        """The oldest commit that is not on its way, if there is one."""
+        return self._queued[0].commit.seq if self._queued else None
+
+    @property
     def has_output(self) -> bool:
         return bool(self._queued) or self._wire is not None or self._next_snapshot() is not None
 
     def take(self) -> Iterator[bytes]:
         """The frames to send next, as bytes pieces; encoding happens as they are drawn. Empty if nothing waits."""
-        if self._queued:
+        if self._queued and not self._wire_first:
             return self._take_commits()
         if self._wire is None:
             snapshot = self._next_snapshot()
@@ -274,21 +285,28 @@ class Backlog:
             fields = [*snapshot.key, snapshot.critical]
             self._wire = encode_message(Kind.SNAPSHOT, snapshot.seq, fields, snapshot.pieces)
             self._wire_frames = frame_count(snapshot.size - OVERHEAD_BYTES)
+            self._wire_key = snapshot.key
         wire = self._wire
         self._wire_frames -= 1
         if not self._wire_frames:
-            self._wire = None
+            self._end_wire()
         return islice(wire, 1)
+
+    def _end_wire(self) -> None:
+        self._wire = self._wire_key = None
+        self._wire_first = False
 
     def _take_commits(self) -> Iterator[bytes]:
         batch: list[Commit] = []
         size = 0
-        while self._queued and len(batch) < TAKE_COMMITS and size < TAKE_BYTES:
+        while self._queued and len(batch) < TAKE_COMMITS:
+            if batch and size + self._queued[0].size > TAKE_BYTES:
+                break  # one that is large goes alone: with others it might exceed what a message may hold
             pending = self._queued.popleft()
             self._sent.append(pending)
             batch.append(pending.commit)
             size += pending.size
-        return (piece for commit in batch for piece in encode_commit(commit))
+        return encode_commits(batch)
 
     def _next_snapshot(self) -> _Snapshot | None:
         return next((s for key, s in self._waiting.items() if key not in self._in_flight), None)

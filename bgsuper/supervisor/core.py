@@ -39,7 +39,7 @@ from ..ipc.remote import Allowed, RemoteException
 from ..key import Key, Seq
 from .backlog import Backlog
 from .policy import Limits, RestartBudget, RestartPolicy
-from .requests import Requests
+from .requests import Request, Requests
 
 State = WorkerState
 
@@ -60,6 +60,7 @@ class Event(Enum):
     DIE = auto()  #: the pidfd says dead
     END = auto()  #: nothing left to do
     FAIL = auto()  #: given up
+    COLLAPSE = auto()  #: the shell itself broke: nobody acts any more
 
 
 _LIVE: Final = (State.READY, State.LAGGING, State.DISK_FULL, State.STOPPED)
@@ -90,6 +91,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.WEDGED, Event.FAIL): State.FAILED,
     # It could not even be launched.
     (State.STARTING, Event.FAIL): State.FAILED,
+    **{(state, Event.COLLAPSE): State.FAILED for state in State if state not in (State.ENDED, State.FAILED)},
 }
 
 
@@ -109,6 +111,9 @@ class Action(Enum):
 #: What of the remaining time stop() keeps for SIGKILL to work, as a share and in seconds at most.
 KILL_SHARE: Final = 0.2
 KILL_RESERVE_S: Final = 2.0
+
+#: How long a successor waits that found no space to open the store.
+NO_SPACE_RETRY_S: Final = 2.0
 
 #: How many failed snapshots are remembered by number.
 KEPT_FAILURES: Final = 256
@@ -141,6 +146,8 @@ class Core:
         self._failed_syncs: deque[float] = deque()
         self._said_hello = False  #: this worker
         self._killed = False  #: this worker
+        self._launches = 0  #: since the last HELLO
+        self._no_space = False  #: this worker ended for want of space
         self._ever_said_hello = False  #: any worker of this supervisor
         self._goodbye: RemoteException | None = None  #: why this worker said it ends
         self._hello_by: float | None = None
@@ -149,6 +156,7 @@ class Core:
         self._frozen_until: float | None = None
         self._stop_by: float | None = None
         self._kill_at: float | None = None
+        self._out_of_time = False  #: stop() is past draining
         self._shutdown_sent = False
         self._up_since = 0.0
 
@@ -189,7 +197,8 @@ class Core:
 
     def _launch(self, now: float, timeout: float, evidence: str) -> None:
         self._go(Event.LAUNCH, now, evidence)
-        self._said_hello = self._killed = self._shutdown_sent = False
+        self._said_hello = self._killed = self._shutdown_sent = self._no_space = False
+        self._launches += 1
         self._goodbye = None
         self._hello_by = now + timeout
         self.requests.replay()
@@ -203,6 +212,12 @@ class Core:
         self._check_open()
         return self.backlog.snapshot(key, pieces, critical, now)
 
+    def ask(self, kind: Kind, fields: list[object]) -> Request:
+        """Ask the worker; its answer knows every commit submitted so far."""
+        if not self._ever_said_hello:
+            raise ConfigError("the supervisor is not running: read between start() and stop()")
+        return self.requests.ask(kind, fields, self.backlog.submitted)
+
     def _check_open(self) -> None:
         if self._failure is not None:
             raise self._failure()
@@ -210,19 +225,31 @@ class Core:
             raise ConfigError("the supervisor is not running: submit between start() and stop()")
 
     def stop(self, now: float, timeout: float) -> None:
-        """Take nothing more, make all that was submitted durable, end the worker; by `now + timeout` at the latest."""
-        if self.stopping or self.ended:
+        """Take nothing more, make all that was submitted durable, end the worker; by `now + timeout` at the latest.
+
+        Called again, it can only tighten the deadline.
+        """
+        stop_by = now + timeout
+        if self.ended or (self._stop_by is not None and stop_by >= self._stop_by):
             return
-        self._stop_by = now + timeout
-        self._kill_at = self._stop_by - min(KILL_RESERVE_S, KILL_SHARE * timeout)
+        again = self.stopping
+        self._stop_by = stop_by
+        self._kill_at = stop_by - min(KILL_RESERVE_S, KILL_SHARE * timeout)
+        if again:
+            return
         if self.state is State.IDLE:
             self._go(Event.STOP, now, "stopped before it was started")
         elif self.state in _LIVE:
+            self._frozen_until = None
             self._go(Event.STOP, now, "draining for stop()")
         elif self.state is State.STARTING and not self._ever_said_hello:
             self._kill(now, "stop() came before the first HELLO")
+        elif self.state is State.EXITED and not self.backlog.unacked:
+            self._end(now)
         elif self.state is State.EXITED:
-            self._after_death(now)
+            # Its death is charged already; only the back-off is cut short.
+            self._launch_at = now
+            self._launch_if_due(now)
 
     # -- what the shell reports ---------------------------------------------------------------------------------------
 
@@ -235,6 +262,7 @@ class Core:
             self._go(Event.FAIL, now, self.last_death)
             return
         self._go(Event.DIE, now, self.last_death)
+        self._dead_by = None
         self._after_death(now)
 
     def received(self, message: Message, now: float) -> None:
@@ -245,6 +273,8 @@ class Core:
             self.broken(error, now)
 
     def _handle(self, message: Message, now: float) -> None:
+        if not self._said_hello and message.kind not in (Kind.HELLO, Kind.ERROR):
+            raise FrameError(f"{message.kind.name} came before HELLO")
         match message:
             case Message(
                 kind=Kind.HELLO, fields=[int() as epoch, int() as last_commit, int() as last_seq, bool() as atomic]
@@ -274,7 +304,9 @@ class Core:
                 error = RemoteException.decode(message.fields, allowed=self.allowed)
                 if self.state in (State.READY, State.LAGGING, State.DISK_FULL):
                     self._go(Event.NO_SPACE, now, f"the worker retries: {error.summary}")
-            case Message(kind=Kind.ERROR, fields=[("fatal" | "sync" | "crash") as verdict, list() as described]):
+            case Message(
+                kind=Kind.ERROR, fields=[("fatal" | "sync" | "full" | "crash") as verdict, list() as described]
+            ):
                 self._goodbye_said(verdict, RemoteException.decode(described, allowed=self.allowed), now)
             case _:
                 raise FrameError(f"no worker sends {message.kind.name} with fields like {message.fields!r:.120}")
@@ -298,15 +330,24 @@ class Core:
         self.epoch, self.atomic = epoch, atomic
         self._said_hello = self._ever_said_hello = True
         self._hello_by = None
+        self._launches = 0
         self._up_since = now
         self._go(Event.HELLO, now, f"said HELLO with epoch {epoch}")
         if self.stopping:
             self._go(Event.STOP, now, "draining for stop()")
 
     def _check_successor(self, epoch: int) -> None:
-        if self.atomic and epoch <= self.epoch:
+        if not self.atomic:
+            return
+        if epoch <= self.epoch:
             raise StoreInconsistent(
                 f"the store's epoch went from {self.epoch} to {epoch}: it was replaced by an older copy; restore it"
+            )
+        # Each of our workers raises it once. A stranger's commits may bear the numbers of our un-acknowledged ones.
+        if epoch > self.epoch + self._launches:
+            raise StoreInconsistent(
+                f"the store's epoch went from {self.epoch} to {epoch} with {self._launches} of our workers: "
+                "another program opened it in between; keep one supervisor to a store"
             )
 
     def _progress(self, now: float) -> None:
@@ -319,8 +360,12 @@ class Core:
     def _goodbye_said(self, verdict: str, error: RemoteException, now: float) -> None:
         self._goodbye = error
         self.last_death = error.summary
-        if verdict == "fatal" or (not self._ever_said_hello and verdict == "sync"):
+        self._no_space = verdict == "full"
+        if verdict == "fatal" or (not self._ever_said_hello and verdict in ("sync", "full")):
             self._fail(error.rebuild)
+        elif self._no_space:
+            if self.stopping:
+                self._fail(error.rebuild)
         elif verdict == "sync":
             while self._failed_syncs and self._failed_syncs[0] <= now - self.policy.period_s:
                 self._failed_syncs.popleft()
@@ -360,7 +405,7 @@ class Core:
     def _after_death(self, now: float) -> None:
         """In EXITED: end, fail, or have a successor."""
         if self._failure is None and self.stopping and not self.backlog.unacked:
-            self._go(Event.END, now, "stopped; everything is acknowledged")
+            self._end(now)
         elif self._failure is None and self.stopping and self._kill_at is not None and now >= self._kill_at:
             self._fail_incomplete("killed")
             self._go(Event.FAIL, now, "stop() ran out of time")
@@ -373,7 +418,14 @@ class Core:
             self._launch_at = None
             self._go(Event.FAIL, now, self.evidence)
 
+    def _end(self, now: float) -> None:
+        self._launch_at = None
+        self._go(Event.END, now, "stopped; everything is acknowledged")
+
     def _plan_successor(self, now: float) -> None:
+        if self._no_space:
+            self._launch_at = now + NO_SPACE_RETRY_S
+            return
         delay = self._crashes.died(now)
         if not self._said_hello and delay is not None:
             boot_delay = self._boot_failures.died(now)
@@ -410,7 +462,7 @@ class Core:
         if self.state is State.READY:
             times.append(self._late_at())
         if not self.ended:
-            times += [self._kill_at, self._stop_by]
+            times += [None if self._out_of_time else self._kill_at, self._stop_by]
         return min((time for time in times if time is not None), default=None)
 
     def _late_at(self) -> float | None:
@@ -427,7 +479,9 @@ class Core:
                 setattr(self, name, at + gap)
 
     def handle_timer(self, now: float) -> None:
-        """Whatever is due by `now`."""
+        """Whatever is due by `now`; nothing ever is once it has ended."""
+        if self.ended:
+            return
         if self._hello_by is not None and now >= self._hello_by:
             self._hello_by = None
             if self.state is State.STARTING:
@@ -454,10 +508,12 @@ class Core:
         self._go(Event.OUTLIVE, now, f"alive {self.policy.kill_timeout_s:g} s after SIGKILL: stuck in the kernel")
 
     def _enforce_stop(self, now: float) -> None:
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = now  # _after_death reads it: from here on a death ends it
+        if self._kill_at is not None and now >= self._kill_at and not self._out_of_time:
+            self._out_of_time = True
             if self.state in (*_LIVE, State.STARTING, State.STOPPING):
                 self._kill(now, "stop() ran out of time")
+            elif self.state is State.DYING and not self._killed:
+                self._send_kill(now)  # it said that it ends; there is no time left to wait for that
             elif self.state is State.EXITED:
                 self._after_death(now)
         if self._stop_by is not None and now >= self._stop_by and self.state in (State.DYING, State.WEDGED):
@@ -478,10 +534,11 @@ class Core:
         self.actions.append(Action.KILL)
 
     def shell_failed(self, error: BaseException, now: float) -> None:
-        """A bug in bgsuper ended the thread that serves this core: nothing can be done any more, and nobody may wait."""
+        """A bug in bgsuper ended the thread that serves this core: nothing more can be done, and nobody may wait."""
         text = f"the supervisor's own thread failed, which is a bug in bgsuper: {error!r}"
         self._fail(lambda: WorkerError(text))
-        self.state, self.since, self.evidence = State.FAILED, now, text
+        if not self.ended:
+            self._go(Event.COLLAPSE, now, text)
 
     def _fail(self, recipe: Recipe) -> None:
         if self._failure is None:
@@ -503,13 +560,15 @@ class Core:
     def has_output(self) -> bool:
         if not self._said_hello or self.state in (State.DYING, State.WEDGED, State.EXITED):
             return False
-        return self.requests.has_output or self.backlog.has_output or (self.stopping and not self._shutdown_sent)
+        if self._shutdown_sent:
+            return False
+        return self.stopping or self.backlog.has_output or self.requests.due(None)
 
     def take(self) -> Iterator[bytes]:
         """The frames to send next."""
         if not self.has_output:
             return iter(())
-        if self.requests.has_output:
+        if self.requests.due(self.backlog.next_commit):
             return self.requests.take()
         if self.backlog.has_output:
             return self.backlog.take()

@@ -23,7 +23,7 @@ def _positive(policy: Limits | RestartPolicy) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may be un-acknowledged, in bytes of keys and values."""
+    """How much may be un-acknowledged, in bytes of values, and 200 more for each commit, snapshot and record."""
 
     soft_bytes: int = 64 * 1024 * 1024  #: from here on `writable` is False and `drain()` waits
     hard_bytes: int = 256 * 1024 * 1024  #: from here on `commit()` and `snapshot()` raise `Backlogged`

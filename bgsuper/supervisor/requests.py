@@ -1,7 +1,7 @@
 """Reads: questions to the worker, asked again of its successor. Sans-IO.
 
 A read is harmless to repeat, so a worker's death is not its end. It sees every commit submitted before it, because it
-goes through the same queue behind them.
+goes out behind them (`due`), and the worker answers in order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import FrameError
 from ..ipc.frames import Kind
 from ..ipc.messages import Message, encode_message, records
 from ..ipc.remote import Allowed, RemoteException
-from ..key import Key
+from ..key import Key, Seq
 
 Found = list[tuple[Key, bytes]]
 
@@ -24,10 +24,10 @@ _REQUESTS: Final = (Kind.READ, Kind.SCAN)
 class Request:
     """One question and, once it came, its answer."""
 
-    __slots__ = ("answer", "fields", "kind", "number")
+    __slots__ = ("after", "answer", "fields", "kind", "number")
 
-    def __init__(self, number: int, kind: Kind, fields: list[object]) -> None:
-        self.number, self.kind, self.fields = number, kind, fields
+    def __init__(self, number: int, kind: Kind, fields: list[object], after: Seq) -> None:
+        self.number, self.kind, self.fields, self.after = number, kind, fields, after
         self.answer: Found | RemoteException | None = None
 
 
@@ -40,10 +40,11 @@ class Requests:
         self._open: dict[int, Request] = {}
         self._queued: deque[Request] = deque()
 
-    def ask(self, kind: Kind, fields: list[object]) -> Request:
+    def ask(self, kind: Kind, fields: list[object], after: Seq) -> Request:
+        """Queue a question that shall see all commits up to `after`."""
         assert kind in _REQUESTS
         self._number += 1
-        request = Request(self._number, kind, fields)
+        request = Request(self._number, kind, fields, after)
         self._open[request.number] = request
         self._queued.append(request)
         return request
@@ -69,9 +70,9 @@ class Requests:
         if request is not None:
             request.answer = answer
 
-    @property
-    def has_output(self) -> bool:
-        return bool(self._queued)
+    def due(self, next_commit: Seq | None) -> bool:
+        """Whether the first question may go out, if `next_commit` is the oldest commit that has not."""
+        return bool(self._queued) and (next_commit is None or next_commit > self._queued[0].after)
 
     def take(self) -> Iterator[bytes]:
         request = self._queued.popleft()

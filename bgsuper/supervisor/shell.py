@@ -2,10 +2,12 @@
 
 Rules:
 1. `lock` guards the core. Nobody holds it over a system call that can block; encoding happens outside it.
-2. Submitters wake this thread only when it is armed (about to wait), by a write that cannot block.
+2. Submitters wake this thread only when it is armed (about to wait), by a write that cannot block. They do it under
+   the lock, under which it also looks once more before it arms itself: no wake-up is lost, none goes astray.
 3. What a worker sent before it died is received before its death is reported.
 4. Callbacks and asyncio waiters are run from here, after the lock is released; a closed loop is tolerated.
 5. A fork of the host closes its copies of the descriptors and is refused: the worker must see one host only.
+6. Should this thread itself break, the core fails, the worker is killed and whoever waits is told.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import logging
 import os
 import select
 import selectors
+import socket
 import time
 import weakref
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from ..errors import FrameError
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import CHUNK_BYTES, FrameReader, Kind
 from ..ipc.messages import Assembler, Message, encode_message
-from .core import Action, Core
+from .core import Action, Core, State
 from .launch import Child, Launcher
 from .vitals import Vitals, Watch
 from .waiters import Waiters
@@ -53,6 +56,7 @@ class Shell:
         self._subscribers: list[Callable[[], None]] = []
         self._wake_out = self._wake_in = -1
         self._armed = False
+        self._told: State | None = None  #: the state that was last announced
         self._child: Child | None = None
         self._watch: Watch | None = None
         self._looked_at: float | None = None
@@ -63,22 +67,27 @@ class Shell:
         self.thread = Thread(target=self._run, name="bgsuper-supervisor", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; until then no descriptor is open."""
+        """Start the thread; until then no descriptor is open. Raises `OSError`, `RuntimeError` if none is to be had."""
         self._selector = selectors.DefaultSelector()
-        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _shells.add(self)
-        self.thread.start()
+        try:
+            self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            _shells.add(self)
+            self.thread.start()
+        except BaseException:
+            _shells.discard(self)
+            self._close_own()
+            raise
 
     # -- for other threads --------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Something may be there to do; call it without the lock."""
+        """Something may be there to do; call it under the lock."""
         if self._armed:
             self._armed = False
             try:
                 os.write(self._wake_in, b"\0")
-            except OSError:
-                pass  # the pipe is full: it is awake; or closed: it has ended
+            except BlockingIOError:
+                pass  # the pipe is full: it is awake
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         with self.lock:
@@ -96,35 +105,32 @@ class Shell:
     def _run(self) -> None:
         self._selector.register(self._wake_out, selectors.EVENT_READ, self._drain_wake)
         try:
-            while True:
-                progress = self._step_core()
-                if progress:
-                    self._announce()
-                with self.lock:
-                    if self.core.ended:
-                        break
+            while not self._step_core():
                 self._send()
                 self._wait()
         except BaseException as error:  # whoever waits must learn of it
-            log.critical("the supervisor's thread failed", exc_info=True)
+            log.critical("the supervisor's thread failed; its worker is killed", exc_info=True)
             with self.lock:
                 self.core.shell_failed(error, time.monotonic())
+            if self._child is not None:
+                self._child.kill()
         finally:
             self._close()
 
     def _step_core(self) -> bool:
-        """Let time pass in the core, and do what it asks for. Whether anything changed that others wait for."""
-        changed = False
+        """Let time pass in the core, and do what it asks for. Whether it has ended."""
         while True:
             with self.lock:
-                state = self.core.state
                 self.core.handle_timer(time.monotonic())
                 action = self.core.actions.popleft() if self.core.actions else None
-                changed |= self.core.state is not state
+                state, ended = self.core.state, self.core.ended
             if action is None:
-                return changed
-            changed = True
+                break
             self._perform(action)
+        if state is not self._told:
+            self._told = state
+            self._announce()
+        return ended
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -139,6 +145,8 @@ class Shell:
                 log.critical("worker %s is abandoned alive: %s", self.pid, self.core.evidence)
 
     def _launch(self) -> None:
+        config = self._make_config(self.core.distrust_cache)
+        out = b"".join(encode_message(Kind.CONFIG, 0, config.to_fields()))
         try:
             child = self._launcher()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no worker
@@ -148,8 +156,7 @@ class Shell:
         self._child, self.pid = child, child.pid
         self._watch, self.vitals, self._looked_at = Watch(child.pid), None, None
         self._frames, self._messages, self._last_words = FrameReader(), Assembler(), b""
-        config = self._make_config(self.core.distrust_cache)
-        self._out = memoryview(b"".join(encode_message(Kind.CONFIG, 0, config.to_fields())))
+        self._out = memoryview(out)
         self._sending = self._receiving = True
         self._wants_write = False
         self._selector.register(child, selectors.EVENT_READ, self._bury)
@@ -159,7 +166,9 @@ class Shell:
 
     def _wait(self) -> None:
         with self.lock:
-            more = bool(self.core.actions) or (self._sending and not self._wants_write and self.core.has_output)
+            # Whatever another thread asked for since _step_core looked must not wait.
+            more = self.core.ended or bool(self.core.actions)
+            more = more or (self._sending and not self._wants_write and self.core.has_output)
             timer = self.core.timer()
             self._armed = not more
         now = time.monotonic()
@@ -229,7 +238,7 @@ class Shell:
         assert not self._out
         self._sending = False
         try:
-            self._child.socket.shutdown(1)
+            self._child.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # gone already
 
@@ -291,7 +300,9 @@ class Shell:
         child = self._child
         assert child is not None
         # Not to the end of the pipe: a grandchild may hold it open.
-        while self._receiving and select.select([child.socket], [], [], 0)[0] and self._receive_once():
+        poll = select.poll()  # not select(): a busy host has descriptors above 1023
+        poll.register(child.socket, select.POLLIN)
+        while self._receiving and poll.poll(0) and self._receive_once():
             pass
         if child.stderr in self._selector.get_map():
             self._hear()
@@ -346,13 +357,17 @@ class Shell:
 
     def _close(self) -> None:
         self._forget_child()
-        self._selector.close()
         with self.lock:
             self._armed = False
-            os.close(self._wake_in)
-            os.close(self._wake_out)
-            self._wake_in = self._wake_out = -1
+            self._close_own()
         self._announce()
+
+    def _close_own(self) -> None:
+        self._selector.close()
+        for descriptor in (self._wake_in, self._wake_out):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._wake_in = self._wake_out = -1
 
     def forget_in_fork(self) -> None:
         """In a forked copy of the host: let go of everything, touch nothing shared."""
@@ -360,10 +375,7 @@ class Shell:
         self.lock = Condition(Lock())
         if self._child is not None:
             self._child.close()
-        self._selector.close()
-        for descriptor in (self._wake_in, self._wake_out):
-            if descriptor >= 0:
-                os.close(descriptor)
+        self._close_own()
 
 
 _shells: weakref.WeakSet[Shell] = weakref.WeakSet()

@@ -18,10 +18,11 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from random import Random
+from threading import Condition
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from ..errors import BgsuperError, ConfigError, NotFound, ShutdownIncomplete, WorkerError
+from ..errors import BgsuperError, ConfigError, NotFound, ShutdownIncomplete, WorkerError, WorkerStartFailed
 from ..health import Health, WorkerState
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
@@ -65,10 +66,10 @@ class Supervisor:
         if not isinstance(target, str | PersisterRef):
             raise ConfigError(f"expected a store URL or a PersisterRef, got {type(target).__name__}")
         self.target = target
+        self._batchless = isinstance(target, PersisterRef)
         self._start_timeout = 0.0
         self._core = Core(restart, limits, Random(), allowed_exceptions(target))
         self._shell = Shell(self._core, launcher, self._make_config)
-        self._lock = self._shell.lock
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -83,19 +84,32 @@ class Supervisor:
             if self._core.state is not WorkerState.IDLE:
                 raise ConfigError("a Supervisor is started once: make another one")
             self._start_timeout = timeout
+            # The thread waits for the lock; whatever it cannot have is raised here, and nothing has begun.
+            self._shell.start()
             self._core.start(time.monotonic(), timeout)
             _running.add(self)
-            self._shell.start()
-            # The core's own deadlines end this wait; the extra time is for a launch that hangs in the kernel.
-            self._lock.wait_for(lambda: self._core.greeted or self._core.ended, timeout + LAUNCH_S)
+            try:
+                # The core's own deadlines end this wait; the extra time is for a launch that hangs in the kernel.
+                self._lock.wait_for(lambda: self._core.greeted or self._core.ended, timeout + LAUNCH_S)
+            except BaseException:
+                self._abort()
+                raise
             failure = self._core.failure()
             if failure is None and not self._core.greeted:
-                failure = WorkerError("the worker could not even be launched within the start deadline")
+                why = "stop() was called" if self._core.stopping else "its launch outlasts the start deadline"
+                failure = WorkerStartFailed(f"the worker did not start: {why}")
             durable = self._core.backlog.submitted
         if failure is not None:
             self._shell.thread.join(self._core.policy.kill_timeout_s)
+            if self._core.ended:
+                _running.discard(self)
             raise failure
         return durable
+
+    def _abort(self) -> None:
+        """start() was interrupted: nobody knows that there is something to stop, so it ends by itself."""
+        self._core.stop(time.monotonic(), EXIT_TIMEOUT_S)
+        self._shell.wake()
 
     def stop(self, timeout: float = 30.0) -> None:
         """Take nothing more, wait until all that was submitted is durable, end the worker. May be called again.
@@ -107,8 +121,8 @@ class Supervisor:
         with self._lock:
             self._core.stop(time.monotonic(), timeout)
             started = self._shell.thread.ident is not None
-        if started:
             self._shell.wake()
+        if started:
             self._shell.thread.join(timeout + WIND_UP_S)
         _running.discard(self)
         with self._lock:
@@ -116,7 +130,8 @@ class Supervisor:
             if failure is None and not self._core.ended:
                 unacked = self._core.backlog.unacked
                 failure = ShutdownIncomplete(
-                    f"stop() ran out of time while a worker was being launched; {unacked} were never acknowledged",
+                    f"stop() ran out of time while the supervisor was launching a worker, or served another stop(); "
+                    f"{unacked} commits and snapshots are not acknowledged",
                     unacked=unacked,
                     outcome="abandoned",
                 )
@@ -144,7 +159,12 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         import asyncio
 
-        await asyncio.get_running_loop().run_in_executor(None, self.start)
+        try:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.start))
+        except asyncio.CancelledError:
+            with self._lock:
+                self._abort()
+            raise
         return self
 
     async def __aexit__(
@@ -165,12 +185,12 @@ class Supervisor:
         Raises `Backlogged` (never while `writable`), `ConfigError` for a bad key or a supervisor that is not running,
         and the failure once the supervisor failed for good.
         """
-        if isinstance(self.target, PersisterRef):
+        if self._batchless:
             raise ConfigError("a persister has no atomic batches: use snapshot(), or a store URL")
         self._refuse_fork()
         with self._lock:
             seq = self._core.commit(puts, removes, time.monotonic())
-        self._shell.wake()
+            self._shell.wake()
         return seq
 
     def snapshot(self, key: Key, pieces: Iterable[bytes], *, critical: bool = False) -> Seq:
@@ -182,7 +202,7 @@ class Supervisor:
         kept = tuple(pieces)  # outside the lock: the caller's iterator may be slow
         with self._lock:
             seq = self._core.snapshot(key, kept, critical, time.monotonic())
-        self._shell.wake()
+            self._shell.wake()
         return seq
 
     @property
@@ -273,7 +293,12 @@ class Supervisor:
                 raise failure
             future: Future[None] = loop.create_future()
             add((loop, future))
-        await future
+        try:
+            await future
+        except BaseException:
+            with self._lock:
+                self._shell.waiters.forget(future)
+            raise
         with self._lock:
             failure = self._core.failure()
             if failure is not None and not ready():
@@ -302,11 +327,8 @@ class Supervisor:
     def _ask(self, kind: Kind, fields: list[object]) -> Found:
         self._refuse_fork()
         with self._lock:
-            if not self._core.greeted:
-                raise ConfigError("the supervisor is not running: read between start() and stop()")
-            request = self._core.requests.ask(kind, fields)
-        self._shell.wake()
-        with self._lock:
+            request = self._core.ask(kind, fields)
+            self._shell.wake()
             try:
                 self._lock.wait_for(lambda: request.answer is not None or self._core.ended or self._core.failure())
             finally:
@@ -351,6 +373,10 @@ class Supervisor:
     # -- small things -------------------------------------------------------------------------------------------------
 
     @property
+    def _lock(self) -> Condition:
+        return self._shell.lock  # another one in a forked copy of the host
+
+    @property
     def forked(self) -> bool:
         """Whether this is a copy that a fork of the host made: it refuses everything."""
         return self._shell.forked
@@ -368,7 +394,8 @@ class Supervisor:
             url=None if ref else str(target),
             persister=ref.path if ref else None,
             persister_config=dict(ref.config) if ref else {},
-            sys_path=list(sys.path) if ref else [],
+            # As the import system does, which passes over what is no string.
+            sys_path=[entry for entry in sys.path if isinstance(entry, str)] if ref else [],
             raises=list(self._core.allowed.additions),
             host_pid=os.getpid(),
             distrust_cache=distrust_cache,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgpack
 
 from ..errors import ConfigError
 from ..ipc.remote import Allowed, class_name
+
+#: The most that a persister's config may take, packed.
+MAX_CONFIG: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,12 @@ class PersisterRef:
         if not (colon and module and name):
             raise ConfigError(f"expected a persister as 'package.module:Class', got {self.path!r:.200}")
         try:
-            msgpack.packb(dict(self.config), strict_types=True)
+            packed = msgpack.packb(dict(self.config), strict_types=True)
+            msgpack.unpackb(packed)  # the worker's side refuses some that can be packed: integers as keys
         except Exception as error:
             raise ConfigError(f"the config of {self.path} cannot be sent to the worker: {error}") from error
+        if len(packed) > MAX_CONFIG:
+            raise ConfigError(f"the config of {self.path} takes {len(packed)} bytes, at most {MAX_CONFIG} are sent")
 
 
 def allowed_exceptions(target: str | PersisterRef) -> Allowed:

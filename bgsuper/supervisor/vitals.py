@@ -23,12 +23,12 @@ class Watch:
         self._process: psutil.Process | None = None
         try:
             self._process = psutil.Process(pid)
-        except psutil.NoSuchProcess:
-            pass  # died meanwhile: look() says so
+        except (psutil.Error, OSError):
+            pass  # died meanwhile, or there is no /proc: look() says so
 
     def look(self) -> Vitals:
         if self._process is None:
-            return Vitals("gone")
+            return Vitals("unknown")
         try:
             with self._process.oneshot():
                 status = self._process.status()
@@ -43,7 +43,7 @@ class Watch:
                 )
         except psutil.NoSuchProcess:
             return Vitals("gone")
-        except psutil.AccessDenied:
+        except (psutil.Error, OSError):
             return Vitals("unknown")
 
     @staticmethod

@@ -34,6 +34,12 @@ class Waiters:
     def add_drain(self, waiter: Waiter) -> None:
         self._drain.append(waiter)
 
+    def forget(self, future: Future[None]) -> None:
+        """It was cancelled: whoever waits in short steps through a long stall must not pile up."""
+        self._durable = [entry for entry in self._durable if entry[2][1] is not future]
+        heapq.heapify(self._durable)
+        self._drain = [waiter for waiter in self._drain if waiter[1] is not future]
+
     def due(self) -> list[Waiter]:
         """Take out those whose time has come: all of them once the supervisor has ended or failed."""
         core = self._core

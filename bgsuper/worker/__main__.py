@@ -6,6 +6,7 @@ the host as an ERROR message with a verdict:
 
     fatal   the host must not try again: a bad store, a bad URL, a user's persister
     sync    the disk refused a sync: try once more with a fresh process that distrusts the page cache
+    full    no space even to open the store, or to go on without a host: a first start fails, a successor waits
     crash   anything else: restart within the budget
 """
 
@@ -16,7 +17,7 @@ import socket
 import sys
 from functools import partial
 
-from ..errors import BgsuperError, FrameError, SyncFailed
+from ..errors import BgsuperError, FrameError, StoreFull, SyncFailed
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
 from ..ipc.remote import Allowed, describe
@@ -66,6 +67,8 @@ def verdict(error: BaseException, users_persister: bool) -> str:
         return "fatal"
     if isinstance(error, SyncFailed):
         return "sync"
+    if isinstance(error, StoreFull):
+        return "full"
     if isinstance(error, BgsuperError) and not isinstance(error, FrameError):
         return "fatal"
     return "crash"

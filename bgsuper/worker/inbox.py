@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from threading import Condition
 from typing import NamedTuple
@@ -32,10 +33,14 @@ class Inbox:
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._condition = Condition()
+        #: When `Closed` came, by `time.monotonic`: a writer that is busy with a full disk must know at once.
+        self.closed_at: float | None = None
 
-    def put(self, *items: Item) -> None:
+    def put(self, item: Item) -> None:
         with self._condition:
-            self._items.extend(items)
+            self._items.append(item)
+            if isinstance(item, Closed):
+                self.closed_at = time.monotonic()
             self._condition.notify()
 
     def take(self, timeout: float | None = None) -> list[Item]:

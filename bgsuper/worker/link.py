@@ -49,7 +49,9 @@ class Link:
         if not self._sending.acquire(blocking=False):
             return
         try:
-            if select.select([], [self._socket], [], 0)[1]:
+            poll = select.poll()  # not select(): the descriptor has the host's number for it, and hosts have many
+            poll.register(self._socket, select.POLLOUT)
+            if poll.poll(0):
                 self._socket.sendall(b"".join(encode_message(Kind.PROGRESS, 0, progress())))
         except OSError:
             pass  # as in send()

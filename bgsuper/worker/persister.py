@@ -52,10 +52,12 @@ class PersisterStore:
         return SnapshotFile(key, seq, "", len(content), b"")
 
     def adopt_snapshot(self, snapshot: SnapshotFile) -> None:
-        self._methods[snapshot.key](self._written.pop(snapshot.seq))
+        # It stays until it is taken: a persister that raises `StoreFull` is called again, as a store of ours is.
+        self._methods[snapshot.key](self._written[snapshot.seq])
+        del self._written[snapshot.seq]
 
     def discard_snapshot(self, snapshot: SnapshotFile) -> None:
-        del self._written[snapshot.seq]
+        self._written.pop(snapshot.seq, None)
 
     def read(self, key: Key) -> bytes:
         raise NotFound(f"the persister {self._path} only writes: {key} cannot be read back through it")

@@ -5,7 +5,7 @@ Rules:
 2. A commit that is already durable (replayed) is acknowledged and not applied; a gap is an error, never bridged.
 3. A read sees every commit submitted before it.
 4. A snapshot is adopted after all commits that were submitted before it, and never over a later commit of its key.
-5. No space is not an end: the group is tried again, and the host is told.
+5. No space is not an end: the group is tried again, and the host is told. Chores that find none are put off.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from ..errors import ConfigError, FrameError, NotFound, StoreError, StoreFull
 from ..ipc.frames import Kind
-from ..ipc.messages import Commit, Message, decode_commit
+from ..ipc.messages import Commit, Message, decode_commits
 from ..ipc.remote import Allowed, describe
 from ..key import Key, Seq, check_key
 from ..store.api import Opened, Store
@@ -48,6 +48,7 @@ class Writer:
         self._under_way: dict[Key, int] = {}
         self._overtaken: dict[Key, Seq] = {}
         self._closed = False
+        self._idle_s = IDLE_S
         self.phase = "idle"
         self.groups = 0
 
@@ -59,20 +60,29 @@ class Writer:
         """Serve until the host closes the pipe or asks for the end; then everything that came is durable."""
         while not (self._closed and not self._under_way and not len(self._inbox)):
             self.phase = "idle"
-            items = self._inbox.take(IDLE_S if self._store.has_idle_work and not self._closed else None)
-            if not items:
-                self.phase = "checkpoint"
-                self._store.idle()
-                continue
-            self._serve(items)
+            items = self._inbox.take(self._idle_s if self._store.has_idle_work and not self._closed else None)
+            if items:
+                self._serve(items)
+            elif self._store.has_idle_work:
+                self._do_chores()
         self._lane.stop()
+
+    def _do_chores(self) -> None:
+        self.phase = "checkpoint"
+        try:
+            self._store.idle()
+        except StoreFull:
+            # Nothing is lost: every commit is durable where it is. The next one that finds no space says so.
+            self._idle_s = RETRY_MAX_S
+        else:
+            self._idle_s = IDLE_S
 
     def _serve(self, items: list[Item]) -> None:
         group: list[Commit] = []
         size = 0
         for item in items:
             if isinstance(item, Message) and item.kind is Kind.COMMIT:
-                group.append(decode_commit(item))
+                group += decode_commits(item)
                 size += len(item.payload)
                 if len(group) < GROUP_COMMITS and size < GROUP_BYTES:
                     continue
@@ -135,12 +145,13 @@ class Writer:
 
     def _persistently(self, attempt: Callable[[], None]) -> None:
         """Try until there is space. Anything but `StoreFull` goes up."""
-        pause, began = RETRY_FIRST_S, time.monotonic()
+        pause = RETRY_FIRST_S
         while True:
             try:
                 return attempt()
             except StoreFull as error:
-                if self._closed and time.monotonic() - began > ORPHAN_PATIENCE_S:
+                closed_at = self._inbox.closed_at
+                if closed_at is not None and time.monotonic() - closed_at > ORPHAN_PATIENCE_S:
                     raise
                 self.phase = "retrying"
                 self._link.send(Kind.RETRYING, 0, describe(error, allowed=self._allowed, epoch=self._epoch))
@@ -163,17 +174,23 @@ class Writer:
         overtaken = self._overtaken.get(key, 0) > message.seq
         if key not in self._under_way:
             self._overtaken.pop(key, None)
+        if overtaken:
+            # The later commit is durable: whatever became of the snapshot, nobody needs it any more.
+            if not isinstance(outcome, Exception):
+                self._store.discard_snapshot(outcome)
+            self._link.send(Kind.SNAPSHOT_ACK, message.seq, [])
+            return
         try:
             if isinstance(outcome, Exception):
                 raise outcome
             self.phase = "snapshot"
-            if overtaken:
-                self._store.discard_snapshot(outcome)
-            elif critical:
+            if critical:
                 self._persistently(lambda: self._store.adopt_snapshot(outcome))
             else:
                 self._store.adopt_snapshot(outcome)
         except StoreFull as error:
+            if not isinstance(outcome, Exception):
+                self._store.discard_snapshot(outcome)  # it takes the space that is missing
             if critical and not self._closed:
                 self._link.send(Kind.RETRYING, 0, describe(error, allowed=self._allowed, epoch=self._epoch))
                 self._under_way[key] = message.seq

@@ -21,8 +21,8 @@ from bgsuper.ipc.messages import (
     Commit,
     Message,
     check_commit_size,
-    decode_commit,
-    encode_commit,
+    decode_commits,
+    encode_commits,
     encode_message,
     frame_count,
     index_bytes,
@@ -91,15 +91,15 @@ def test_small_pieces_share_chunks() -> None:
 @given(commits())
 def test_commits_come_back(commit: Commit) -> None:
     """A commit is the same batch on the other side, in the same order."""
-    [message] = assemble(encode_commit(commit))
-    assert decode_commit(message) == commit
+    [message] = assemble(encode_commits([commit]))
+    assert decode_commits(message) == [commit]
 
 
 @given(commits(st.builds(bytes, lengths)))
 def test_large_commits_come_back(commit: Commit) -> None:
     """So is one whose values travel as chunks."""
-    [message] = assemble(encode_commit(commit))
-    assert decode_commit(message) == commit
+    [message] = assemble(encode_commits([commit]))
+    assert decode_commits(message) == [commit]
 
 
 @given(st.data(), st.integers(2, MAX_PARTIAL))
@@ -130,19 +130,19 @@ def test_the_most_keys_allowed_fit_in_a_frame() -> None:
     """Whatever passes `check_commit_size` can be encoded, keys of the greatest length and a full inline payload too."""
     longest = Key("p" * 120, "s" * 120, "n" * 120)
     for key, count in (longest, 40_000), (longest, MAX_INDEX // index_bytes([longest])), (MANAGER, 500_000):
-        check_commit_size([key] * count, INLINE_BYTES)
+        check_commit_size([key] * (count - 7), [key] * 7, INLINE_BYTES)
         values = [bytes(INLINE_BYTES)] + [b""] * (count - 1)
         commit = Commit(Seq(2), Seq(1), tuple((key, value) for value in values), ())
-        assert len(next(encode_commit(commit))) <= MAX_BODY
+        assert len(next(encode_commits([commit]))) <= MAX_BODY
 
 
 def test_too_large_a_commit_is_the_host_apps_error() -> None:
     """What no frame could carry is refused as `ConfigError`, before anything is sent."""
-    check_commit_size([MANAGER], MAX_PAYLOAD)
+    check_commit_size([MANAGER], [], MAX_PAYLOAD)
     with pytest.raises(ConfigError, match="split"):
-        check_commit_size([MANAGER], MAX_PAYLOAD + 1)
+        check_commit_size([MANAGER], [], MAX_PAYLOAD + 1)
     with pytest.raises(ConfigError, match="split"):
-        check_commit_size([Key("p" * 120, "s" * 120, "n" * 120)] * 50_000, 0)
+        check_commit_size([], [Key("p" * 120, "s" * 120, "n" * 120)] * 50_000, 0)
 
 
 # -- hostile streams --------------------------------------------------------------------------------------------------
@@ -251,7 +251,8 @@ def test_a_message_done_makes_room() -> None:
 
 
 def commit_message(*content: object, payload: bytes = b"", seq: int = 5) -> Message:
-    return Message(Kind.COMMIT, seq, list(content), payload)
+    """A COMMIT of one commit: [prev, puts, removes], whatever those are."""
+    return Message(Kind.COMMIT, seq, [content[0], [[seq, *content[1:]]]] if content else [], payload)
 
 
 def one_put(*entry: object, payload: bytes = b"") -> Message:
@@ -267,6 +268,13 @@ def deep_list(depth: int) -> object:
 
 BAD_COMMITS = {
     "no fields": commit_message(),
+    "no commits": Message(Kind.COMMIT, 5, [4, []]),
+    "commits that are a map": Message(Kind.COMMIT, 5, [4, {}]),
+    "a third field": Message(Kind.COMMIT, 5, [4, [[5, [], []]], 0]),
+    "a commit that is a map": Message(Kind.COMMIT, 5, [4, [{}]]),
+    "the newest is another": Message(Kind.COMMIT, 5, [3, [[4, [], []]]]),
+    "numbers that do not rise": Message(Kind.COMMIT, 5, [3, [[5, [], []], [5, [], []]]]),
+    "a number that is a bool": Message(Kind.COMMIT, 1, [0, [[True, [], []]]]),
     "a field too few": commit_message(4, []),
     "a field too many": commit_message(4, [], [], []),
     "prev is its own": commit_message(5, [], []),
@@ -307,16 +315,27 @@ BAD_COMMITS = {
 def test_a_lying_commit_is_a_frame_error(bad: Message, stack: int) -> None:
     """A commit's index must fit its payload exactly and name only keys that LDK's KVStore would take."""
     with pytest.raises(FrameError) as caught:
-        on_stack(stack, lambda: decode_commit(bad))
+        on_stack(stack, lambda: decode_commits(bad))
     assert len(str(caught.value)) < 300
 
 
-def test_records_refuses_what_follows_lazily() -> None:
-    """A reader who stops early has seen only records that were there."""
-    cutter = records([["", "", "a", 2], ["", "", "b", 1]], b"xy")
-    assert next(cutter) == (Key("", "", "a"), b"xy")
+def test_records_refuses_a_length_beyond_the_payload() -> None:
+    """Nothing is cut from a payload that the index does not fit."""
+    assert records([["", "", "a", 2]], b"xy") == [(Key("", "", "a"), b"xy")]
     with pytest.raises(FrameError, match="announces 1 bytes, 0 are left"):
-        next(cutter)
+        records([["", "", "a", 2], ["", "", "b", 1]], b"xy")
+
+
+@given(st.lists(commits(), min_size=1, max_size=6), st.integers(0, 3))
+def test_several_commits_share_a_message(some: list[Commit], gap: int) -> None:
+    """A row of commits comes back as it was: each with its own seq, the one before it as prev, and its own values."""
+    row, prev = [], 5
+    for commit in some:
+        row.append(commit._replace(prev=Seq(prev), seq=Seq(prev + 1 + gap)))
+        prev = row[-1].seq
+    [message] = assemble(encode_commits(row))
+    assert message.seq == prev
+    assert decode_commits(message) == row
 
 
 # -- fuzz -------------------------------------------------------------------------------------------------------------
@@ -329,7 +348,7 @@ def decode_all(pieces: Iterable[bytes]) -> Iterator[object]:
         for frame in reader.feed(piece):
             message = assembler.feed(frame)
             if message is not None and message.kind is Kind.COMMIT:
-                yield decode_commit(message)
+                yield from decode_commits(message)
             else:
                 yield message
 
@@ -337,7 +356,7 @@ def decode_all(pieces: Iterable[bytes]) -> Iterator[object]:
 @given(st.data(), commits())
 def test_a_mutated_commit_is_a_value_or_a_frame_error(data: st.DataObject, commit: Commit) -> None:
     """Real messages with bytes changed, cut out or doubled: what decodes at all is a well-formed commit."""
-    stream = bytearray(b"".join(encode_commit(commit)))
+    stream = bytearray(b"".join(encode_commits([commit])))
     for _ in range(data.draw(st.integers(1, 4))):
         if not stream:
             break
@@ -355,8 +374,8 @@ def test_a_mutated_commit_is_a_value_or_a_frame_error(data: st.DataObject, commi
         return
     for value in came:
         if isinstance(value, Commit):
-            [message] = assemble(encode_commit(value))
-            assert decode_commit(message) == value
+            [message] = assemble(encode_commits([value]))
+            assert decode_commits(message) == [value]
 
 
 @given(st.binary(max_size=300))
@@ -371,7 +390,7 @@ def test_a_random_body_is_a_value_or_a_frame_error(content: bytes) -> None:
 def test_random_fields_are_a_value_or_a_frame_error(seq: int, content: list[object], payload: bytes) -> None:
     """Well-formed msgpack of any shape, in place of a commit's fields."""
     with FrameErrorOnly():
-        decode_commit(Message(Kind.COMMIT, seq, content, payload))
+        decode_commits(Message(Kind.COMMIT, seq, content, payload))
 
 
 class FrameErrorOnly:
