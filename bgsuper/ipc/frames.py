@@ -24,6 +24,8 @@ HEADER: Final = struct.Struct(">2sBBIQ")
 MAX_BODY: Final = 16 * 1024 * 1024
 #: How much of a payload one CHUNK frame carries.
 CHUNK_BYTES: Final = 256 * 1024
+#: How much either side reads at once. A larger buffer would come from mmap and go back to it with every read.
+RECEIVE_BYTES: Final = 64 * 1024
 
 
 class Kind(IntEnum):

@@ -1,6 +1,7 @@
 """The worker seen from the host.
 
 supervisor.py  Supervisor: the public face, for threads and asyncio
+life.py        the life of a worker, as a table
 core.py        what is known and what to do (sans-IO): start reading here
 backlog.py     what is un-acknowledged, in order (sans-IO)
 requests.py    reads (sans-IO)

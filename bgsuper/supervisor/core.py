@@ -1,7 +1,7 @@
 """The supervisor's core: what is known of the worker, and what to do about it. Sans-IO; every call takes `now`.
 
-The life of a worker, as a table (`TRANSITIONS`): each event that the shell reports, or that a deadline brings, either
-has its row or is an error that changes nothing. What the core wants done it leaves in `actions`; the shell does it.
+The life of a worker is a table (`life`): each event that the shell reports, or that a deadline brings, either has its
+row or is an error that changes nothing. What the core wants done it leaves in `actions`; the shell does it.
 
 Rules:
 1. One worker at a time. `Launch` is asked for only when the predecessor is provably dead (`died`). One that does not
@@ -23,7 +23,6 @@ from random import Random
 from typing import Final, Literal
 
 from ..errors import (
-    BgsuperError,
     ConfigError,
     FrameError,
     RestartBudgetSpent,
@@ -32,71 +31,14 @@ from ..errors import (
     WorkerError,
     WorkerStartFailed,
 )
-from ..health import WorkerState
 from ..ipc.frames import Kind
 from ..ipc.messages import Message
 from ..ipc.remote import Allowed, RemoteException
 from ..key import Key, Seq
 from .backlog import Backlog
+from .life import LIVE, TRANSITIONS, Event, IllegalTransition, State
 from .policy import Limits, RestartBudget, RestartPolicy
 from .requests import Request, Requests
-
-State = WorkerState
-
-
-class Event(Enum):
-    """What can happen to a worker."""
-
-    LAUNCH = auto()  #: we ask for one
-    HELLO = auto()  #: it is up
-    LAG = auto()  #: its oldest un-acknowledged commit is too old
-    CATCH_UP = auto()  #: it acknowledged
-    NO_SPACE = auto()  #: it says that it retries
-    FREEZE = auto()  #: psutil: stopped by a signal or a debugger
-    THAW = auto()  #: psutil: no longer
-    STOP = auto()  #: the host asks for the end
-    KILL = auto()  #: we sent SIGKILL, or it said that it ends
-    OUTLIVE = auto()  #: alive long after SIGKILL
-    DIE = auto()  #: the pidfd says dead
-    END = auto()  #: nothing left to do
-    FAIL = auto()  #: given up
-    COLLAPSE = auto()  #: the shell itself broke: nobody acts any more
-
-
-_LIVE: Final = (State.READY, State.LAGGING, State.DISK_FULL, State.STOPPED)
-
-#: The whole life. What is not here cannot happen.
-TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
-    (State.IDLE, Event.LAUNCH): State.STARTING,
-    (State.IDLE, Event.STOP): State.ENDED,
-    (State.STARTING, Event.HELLO): State.READY,
-    (State.READY, Event.LAG): State.LAGGING,
-    **{(state, Event.CATCH_UP): State.READY for state in (State.LAGGING, State.DISK_FULL)},
-    **{(state, Event.NO_SPACE): State.DISK_FULL for state in (State.READY, State.LAGGING, State.DISK_FULL)},
-    **{(state, Event.FREEZE): State.STOPPED for state in (State.READY, State.LAGGING, State.DISK_FULL)},
-    (State.STOPPED, Event.THAW): State.READY,
-    **{(state, Event.STOP): State.STOPPING for state in _LIVE},
-    **{(state, Event.KILL): State.DYING for state in (*_LIVE, State.STARTING, State.STOPPING)},
-    (State.DYING, Event.OUTLIVE): State.WEDGED,
-    **{
-        (state, Event.DIE): State.EXITED
-        for state in (*_LIVE, State.STARTING, State.STOPPING, State.DYING, State.WEDGED)
-    },
-    (State.EXITED, Event.LAUNCH): State.STARTING,
-    (State.EXITED, Event.END): State.ENDED,
-    (State.EXITED, Event.FAIL): State.FAILED,
-    (State.IDLE, Event.FAIL): State.FAILED,
-    # stop() ran out of time with a worker that cannot be killed.
-    (State.DYING, Event.FAIL): State.FAILED,
-    (State.WEDGED, Event.FAIL): State.FAILED,
-    # It could not even be launched.
-    (State.STARTING, Event.FAIL): State.FAILED,
-    **{(state, Event.COLLAPSE): State.FAILED for state in State if state not in (State.ENDED, State.FAILED)},
-}
-
-
-class IllegalTransition(BgsuperError):
-    """A bug in bgsuper: an event that has no row. It names both, and nothing was changed."""
 
 
 class Action(Enum):
@@ -239,7 +181,7 @@ class Core:
             return
         if self.state is State.IDLE:
             self._go(Event.STOP, now, "stopped before it was started")
-        elif self.state in _LIVE:
+        elif self.state in LIVE:
             self._frozen_until = None
             self._go(Event.STOP, now, "draining for stop()")
         elif self.state is State.STARTING and not self._ever_said_hello:
@@ -378,7 +320,7 @@ class Core:
 
     def pipe_closed(self, now: float) -> None:
         """The worker closed the pipe, or takes no more from it: it ends."""
-        if self.state in (*_LIVE, State.STARTING, State.STOPPING) and not self._shutdown_sent:
+        if self.state in (*LIVE, State.STARTING, State.STOPPING) and not self._shutdown_sent:
             self._expect_death(now, "it closed the pipe")
 
     def _expect_death(self, now: float, evidence: str) -> None:
@@ -389,7 +331,7 @@ class Core:
 
     def broken(self, error: Exception, now: float) -> None:
         """The pipe carried nonsense, or broke while the process lives: nothing it says can be trusted."""
-        if self.state in (*_LIVE, State.STARTING, State.STOPPING):
+        if self.state in (*LIVE, State.STARTING, State.STOPPING):
             self._kill(now, f"the pipe broke: {error}")
 
     def died(self, status: str, last_words: str, now: float) -> None:
@@ -446,7 +388,7 @@ class Core:
     def vitals(self, status: str, now: float) -> None:
         """psutil's word on the worker's status."""
         if status in ("stopped", "tracing-stop"):
-            if self.state in _LIVE and self.state is not State.STOPPED:
+            if self.state in LIVE and self.state is not State.STOPPED:
                 self._go(Event.FREEZE, now, f"psutil says {status}")
                 # A debugger's stop is never answered with a kill.
                 self._frozen_until = None if status == "tracing-stop" else now + self.policy.stopped_grace_s
@@ -510,7 +452,7 @@ class Core:
     def _enforce_stop(self, now: float) -> None:
         if self._kill_at is not None and now >= self._kill_at and not self._out_of_time:
             self._out_of_time = True
-            if self.state in (*_LIVE, State.STARTING, State.STOPPING):
+            if self.state in (*LIVE, State.STARTING, State.STOPPING):
                 self._kill(now, "stop() ran out of time")
             elif self.state is State.DYING and not self._killed:
                 self._send_kill(now)  # it said that it ends; there is no time left to wait for that

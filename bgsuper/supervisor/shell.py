@@ -25,10 +25,11 @@ from typing import Final
 
 from ..errors import FrameError
 from ..ipc.config import WorkerConfig
-from ..ipc.frames import CHUNK_BYTES, FrameReader, Kind
+from ..ipc.frames import RECEIVE_BYTES, FrameReader, Kind
 from ..ipc.messages import Assembler, Message, encode_message
-from .core import Action, Core, State
+from .core import Action, Core
 from .launch import Child, Launcher
+from .life import State
 from .vitals import Vitals, Watch
 from .waiters import Waiters
 
@@ -103,7 +104,7 @@ class Shell:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._selector.register(self._wake_out, selectors.EVENT_READ, self._drain_wake)
+        self._selector.register(self._wake_out, selectors.EVENT_READ, self._woken)
         try:
             while not self._step_core():
                 self._send()
@@ -187,11 +188,13 @@ class Shell:
         if self._watch is not None and later >= self._next_look(later):
             self._look(later)
 
-    def _drain_wake(self) -> None:
+    def _woken(self) -> None:
         try:
             os.read(self._wake_out, 4096)
         except BlockingIOError:
             pass  # nothing left
+        # At once, not after the rest of the pass: somebody may wait for the acknowledgement.
+        self._send()
 
     # -- the pipe -----------------------------------------------------------------------------------------------------
 
@@ -256,7 +259,7 @@ class Shell:
         """Hear what is there; False at the end of the pipe."""
         assert self._child is not None
         try:
-            data = self._child.socket.recv(CHUNK_BYTES)
+            data = self._child.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return True
         except OSError:

@@ -399,6 +399,8 @@ class Supervisor:
             raises=list(self._core.allowed.additions),
             host_pid=os.getpid(),
             distrust_cache=distrust_cache,
+            # By the host's first worker only: a successor has enough to do.
+            check=not self._core.greeted,
             lock_timeout_s=self._start_timeout / 2,
         )
 

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         store = make_store(config)
         opened = store.open()
         inbox = Inbox()
-        writer = Writer(store, opened, link, inbox, allowed)
+        writer = Writer(store, opened, link, inbox, allowed, users_persister=users_persister)
         link.send(Kind.HELLO, 0, [opened.epoch, opened.last_commit, opened.last_seq, store.atomic])
         link.start(inbox, config.host_pid, writer.progress)
         writer.run()
@@ -85,6 +85,7 @@ def make_store(config: WorkerConfig) -> Store:
         url.path,
         host_pid=config.host_pid,
         distrust_cache=config.distrust_cache,
+        check=config.check,
         lock_timeout_s=config.lock_timeout_s,
     )
     if "faults" not in url.options:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from threading import Lock, Thread
 
 from ..errors import FrameError
-from ..ipc.frames import CHUNK_BYTES, FrameReader, Kind
+from ..ipc.frames import RECEIVE_BYTES, FrameReader, Kind
 from ..ipc.messages import Assembler, Message, encode_message
 from .inbox import Closed, Inbox
 
@@ -95,7 +95,7 @@ class Link:
                         self.hang_up()
                     self._heartbeat(progress)
                     continue
-                data = self._socket.recv(CHUNK_BYTES)
+                data = self._socket.recv(RECEIVE_BYTES)
                 if not data:
                     break
                 for frame in self._frames.feed(data):

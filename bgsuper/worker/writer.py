@@ -18,7 +18,7 @@ from ..ipc.frames import Kind
 from ..ipc.messages import Commit, Message, decode_commits
 from ..ipc.remote import Allowed, describe
 from ..key import Key, Seq, check_key
-from ..store.api import Opened, Store
+from ..store.api import Opened, SnapshotFile, Store
 from .inbox import Closed, Inbox, Item, SnapshotDone
 from .link import Link
 from .snapshots import SnapshotLane
@@ -39,8 +39,11 @@ PAGE_BYTES = 4 * 1024 * 1024
 class Writer:
     """Owns the open store on the main thread, from HELLO to the last acknowledgement."""
 
-    def __init__(self, store: Store, opened: Opened, link: Link, inbox: Inbox, allowed: Allowed) -> None:
+    def __init__(
+        self, store: Store, opened: Opened, link: Link, inbox: Inbox, allowed: Allowed, *, users_persister: bool = False
+    ) -> None:
         self._store, self._link, self._inbox, self._allowed = store, link, inbox, allowed
+        self._users_persister = users_persister
         self._epoch = opened.epoch
         self._last = opened.last_commit
         self._lane = SnapshotLane(store, inbox)
@@ -150,6 +153,8 @@ class Writer:
             try:
                 return attempt()
             except StoreFull as error:
+                if self._users_persister:
+                    raise  # whatever a persister raises for the manager is its word, the seed's way
                 closed_at = self._inbox.closed_at
                 if closed_at is not None and time.monotonic() - closed_at > ORPHAN_PATIENCE_S:
                     raise
@@ -188,7 +193,15 @@ class Writer:
                 self._persistently(lambda: self._store.adopt_snapshot(outcome))
             else:
                 self._store.adopt_snapshot(outcome)
-        except StoreFull as error:
+        except Exception as error:  # noqa: BLE001 - a user's persister may raise anything
+            self._snapshot_failed(message, key, outcome, error)
+        else:
+            self._link.send(Kind.SNAPSHOT_ACK, message.seq, [])
+
+    def _snapshot_failed(self, message: Message, key: Key, outcome: SnapshotFile | Exception, error: Exception) -> None:
+        """Writing or adopting it raised `error`: try again, end the worker, or tell the host and go on."""
+        critical, written = bool(message.fields[3]), not isinstance(outcome, Exception)
+        if isinstance(error, StoreFull) and not self._users_persister:
             if not isinstance(outcome, Exception):
                 self._store.discard_snapshot(outcome)  # it takes the space that is missing
             if critical and not self._closed:
@@ -196,15 +209,8 @@ class Writer:
                 self._under_way[key] = message.seq
                 self._lane.write(message, key, pause=RETRY_MAX_S)
                 return
-            self._refuse_snapshot(message, error, critical)
-        except Exception as error:
-            if isinstance(error, StoreError) and not isinstance(outcome, Exception):
-                raise  # the commit lane itself failed
-            self._refuse_snapshot(message, error, critical)
-        else:
-            self._link.send(Kind.SNAPSHOT_ACK, message.seq, [])
-
-    def _refuse_snapshot(self, message: Message, error: Exception, critical: bool) -> None:
+        elif written and isinstance(error, StoreError) and not self._users_persister:
+            raise error  # the commit lane itself failed
         if critical:
             raise error
         fields = describe(error, allowed=self._allowed, seq=message.seq, epoch=self._epoch)

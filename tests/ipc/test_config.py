@@ -17,6 +17,7 @@ CONFIG = WorkerConfig(
     raises=["package.module:Error"],
     host_pid=4,
     distrust_cache=True,
+    check=True,
     lock_timeout_s=2.5,
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from bgsuper.errors import ConfigError, StoreCorrupt, StoreFull
 from bgsuper.health import WorkerState as State
-from bgsuper.supervisor.core import TRANSITIONS, Event, IllegalTransition
+from bgsuper.supervisor.life import TRANSITIONS, Event, IllegalTransition
 
 from .rig import Rig, observe
 

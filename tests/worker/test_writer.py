@@ -42,12 +42,19 @@ def snapshot(seq: int, key: Key = A, *, critical: bool = False) -> Message:
 class Bench:
     """A writer whose link, lane and disk lie open."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, users_persister: bool = False) -> None:
         self.store = ModelStore(Disk())
         self.link = ModelLink()
         self.inbox = Inbox()
         self.lane = ModelLane(self.store)
-        self.writer = Writer(self.store, self.store.open(), cast(Link, self.link), self.inbox, Allowed())
+        self.writer = Writer(
+            self.store,
+            self.store.open(),
+            cast(Link, self.link),
+            self.inbox,
+            Allowed(),
+            users_persister=users_persister,
+        )
         self.writer._lane = cast(SnapshotLane, self.lane)
 
     def serve(self, *items: Item) -> list[tuple[Kind, int]]:
@@ -367,3 +374,15 @@ def test_a_persisters_key_must_be_one_it_takes() -> None:
 
     with pytest.raises(ConfigError, match="manager"):
         PersisterStore("tests.supervisor.persisters:Files", {}).write_snapshot(A, Seq(1), b"")
+
+
+def test_what_a_users_persister_raises_is_its_word() -> None:
+    """Even StoreFull: for the manager it ends the worker and is not retried, for the graph it is told and no more."""
+    bench = Bench(users_persister=True)
+    bench.store.before_sync = times(1, StoreFull("my disk"))
+    bench.serve(snapshot(1))
+    assert bench.finish() == [(Kind.SNAPSHOT_FAILED, 1)]
+    bench.store.before_sync = times(1, StoreFull("my disk"))
+    bench.serve(snapshot(2, critical=True))
+    with pytest.raises(StoreFull, match="my disk"):
+        bench.finish()

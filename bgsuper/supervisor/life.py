@@ -1,0 +1,69 @@
+"""The life of a worker, as a table: every state, every event that can come in it, and what it then is.
+
+What has no row cannot happen: it raises `IllegalTransition`, and nothing is changed. `core` walks the table.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from ..errors import BgsuperError
+from ..health import WorkerState
+
+State = WorkerState
+
+
+class Event(Enum):
+    """What can happen to a worker."""
+
+    LAUNCH = auto()  #: we ask for one
+    HELLO = auto()  #: it is up
+    LAG = auto()  #: its oldest un-acknowledged commit is too old
+    CATCH_UP = auto()  #: it acknowledged
+    NO_SPACE = auto()  #: it says that it retries
+    FREEZE = auto()  #: psutil: stopped by a signal or a debugger
+    THAW = auto()  #: psutil: no longer
+    STOP = auto()  #: the host asks for the end
+    KILL = auto()  #: we sent SIGKILL, or it said that it ends
+    OUTLIVE = auto()  #: alive long after SIGKILL
+    DIE = auto()  #: the pidfd says dead
+    END = auto()  #: nothing left to do
+    FAIL = auto()  #: given up
+    COLLAPSE = auto()  #: the shell itself broke: nobody acts any more
+
+
+#: It runs, serves, and was not asked to end.
+LIVE: Final = (State.READY, State.LAGGING, State.DISK_FULL, State.STOPPED)
+
+#: The whole life. What is not here cannot happen.
+TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (State.IDLE, Event.LAUNCH): State.STARTING,
+    (State.IDLE, Event.STOP): State.ENDED,
+    (State.STARTING, Event.HELLO): State.READY,
+    (State.READY, Event.LAG): State.LAGGING,
+    **{(state, Event.CATCH_UP): State.READY for state in (State.LAGGING, State.DISK_FULL)},
+    **{(state, Event.NO_SPACE): State.DISK_FULL for state in (State.READY, State.LAGGING, State.DISK_FULL)},
+    **{(state, Event.FREEZE): State.STOPPED for state in (State.READY, State.LAGGING, State.DISK_FULL)},
+    (State.STOPPED, Event.THAW): State.READY,
+    **{(state, Event.STOP): State.STOPPING for state in LIVE},
+    **{(state, Event.KILL): State.DYING for state in (*LIVE, State.STARTING, State.STOPPING)},
+    (State.DYING, Event.OUTLIVE): State.WEDGED,
+    **{
+        (state, Event.DIE): State.EXITED for state in (*LIVE, State.STARTING, State.STOPPING, State.DYING, State.WEDGED)
+    },
+    (State.EXITED, Event.LAUNCH): State.STARTING,
+    (State.EXITED, Event.END): State.ENDED,
+    (State.EXITED, Event.FAIL): State.FAILED,
+    (State.IDLE, Event.FAIL): State.FAILED,
+    # stop() ran out of time with a worker that cannot be killed.
+    (State.DYING, Event.FAIL): State.FAILED,
+    (State.WEDGED, Event.FAIL): State.FAILED,
+    # It could not even be launched.
+    (State.STARTING, Event.FAIL): State.FAILED,
+    **{(state, Event.COLLAPSE): State.FAILED for state in State if state not in (State.ENDED, State.FAILED)},
+}
+
+
+class IllegalTransition(BgsuperError):
+    """A bug in bgsuper: an event that has no row. It names both, and nothing was changed."""
