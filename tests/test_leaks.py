@@ -90,7 +90,11 @@ def test_the_fixture_fails_the_test_that_leaks(tmp_path: Path) -> None:
     file.write_text(LEAKY)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", str(file)]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    # Without the options of the run around it, such as coverage.
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(
+        command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+    )
     assert "2 passed, 1 error" in done.stdout
     assert "ERROR at teardown of test_leaky" in done.stdout
     assert "descriptor" in done.stdout
