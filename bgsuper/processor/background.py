@@ -148,12 +148,16 @@ class _Runner:
         hosted.start()
         try:
             runner = cls(hosted, node, timers, logger)
+            # Hooks run last in, first out: this one before the supervisor's, which was registered by its start.
+            atexit.register(runner.at_exit)
+            try:
+                runner._thread.start()
+            except BaseException:
+                atexit.unregister(runner.at_exit)
+                raise
         except BaseException as error:
             hosted.stop(_UNASKED_STOP_S, error, LOGGER)
             raise
-        # Hooks run last in, first out: this one before the supervisor's, which was registered by its start.
-        atexit.register(runner.at_exit)
-        runner._thread.start()
         return runner
 
     # -- on the thread ------------------------------------------------------------------------------------------------
@@ -197,7 +201,10 @@ class _Runner:
     def abandoned(self) -> None:
         """The `BackgroundProcessor` was garbage-collected."""
         if self._thread.is_alive() and not self._lifetime.stopping:
-            self.request_stop(_UNASKED_STOP_S)
+            # Nobody is woken: a collection may run inside the very lock that waking takes. The loop looks by itself.
+            if self._deadline is None:
+                self._deadline = time.monotonic() + _UNASKED_STOP_S
+            self._lifetime.set_deadline(self._hosted.final_writes_s(_UNASKED_STOP_S))
             _warn("was garbage-collected while it ran")
 
     def at_exit(self) -> None:

@@ -56,9 +56,13 @@ class Lifetime:
 
     def request_stop(self, timeout: float) -> None:
         """End the loop soon, and the final writes within `timeout` seconds. Thread-safe; the first call counts."""
+        self.set_deadline(timeout)
+        self._wake()
+
+    def set_deadline(self, timeout: float) -> None:
+        """`request_stop`, taking no lock: the loop sees it at the end of its rest."""
         if self._deadline is None:
             self._deadline = self._clock.monotonic() + timeout
-        self._wake()
 
     @property
     def stopping(self) -> bool:

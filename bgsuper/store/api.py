@@ -73,7 +73,7 @@ class Store(Protocol):
 
     def scan(self, primary: str, secondary: str, after: str, limit: int) -> list[tuple[Key, bytes]]:
         """Records of a namespace in the order of their names, from the first name greater than `after`; at least one
-        if there is one, then as long as their values fit in `limit` bytes."""
+        if there is one, then as long as keys and values fit in `limit` bytes, some 32 a record included."""
 
     def idle(self) -> None:
         """Nothing came for a while: do what would delay a commit (checkpoints)."""

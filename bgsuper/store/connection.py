@@ -22,6 +22,8 @@ from .failures import from_sqlite_error
 
 FIXED_SQLITE: Final = (3, 51, 3)
 _FRAME_HEADER: Final = 24
+#: How long opening waits for whoever reads the database, and goes.
+BUSY_TIMEOUT_MS: Final = 5000
 
 #: Of whatever columns the statement names.
 Row = tuple[Any, ...]
@@ -145,6 +147,8 @@ def _connect(path: str, vfs: str) -> apsw.Connection:
         sqlite.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         sqlite.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         sqlite.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        # A backup that reads the file just now; we hold the writer lock, so it is nobody who could write.
+        sqlite.set_busy_timeout(BUSY_TIMEOUT_MS)
         _expect(sqlite, "locking_mode", "EXCLUSIVE", "exclusive")
         sqlite.pragma("mmap_size", 0)
         sqlite.pragma("cell_size_check", True)

@@ -30,6 +30,8 @@ from .snapshots import Snapshots, is_name
 
 #: `apply` moves the WAL into the database when it has grown to this many bytes.
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
+#: What a record of a page costs beside its key and its value, about.
+_ENTRY_BYTES: Final = 32
 #: How long to wait for an orphaned worker that drains what its dead host sent.
 LOCK_TIMEOUT_S: Final = 10.0
 
@@ -240,10 +242,12 @@ class SQLiteStore:
 
     def scan(self, primary: str, secondary: str, after: str, limit: int) -> list[tuple[Key, bytes]]:
         """A page of a namespace: in the order of names, from the first greater than `after`, at least one record, then
-        as long as the values fit in `limit` bytes. Raises `StoreCorrupt`."""
+        as long as keys and values fit in `limit` bytes. Raises `StoreCorrupt`."""
         page: list[tuple[Key, bytes]] = []
         room = limit
         for key, length, value in self._merged(primary, secondary, after):
+            # A key costs as well: a page of a million empty values would fit in no message.
+            length += len(key.primary) + len(key.secondary) + len(key.name) + _ENTRY_BYTES
             if page and length > room:
                 break
             page.append((key, value if isinstance(value, bytes) else self._snapshots.read(value)))

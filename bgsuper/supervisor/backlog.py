@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ..errors import Backlogged, FrameError, StoreInconsistent
 from ..ipc.frames import Kind
@@ -91,7 +91,8 @@ class Backlog:
 
     def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key], now: float) -> Seq:
         """Number and queue one atomic batch. Raises `Backlogged`, `ConfigError`, `TypeError`: then nothing changed."""
-        self._admit()
+        if self.unacked_bytes >= self._limits.hard_bytes:
+            self._refuse()
         items = []
         payload = 0
         for key, value in puts.items():
@@ -115,7 +116,8 @@ class Backlog:
 
     def snapshot(self, key: Key, pieces: Iterable[bytes], critical: bool, now: float) -> Seq:
         """Number and queue a whole value. The pieces are kept, not joined. Raises as `commit` does."""
-        self._admit()
+        if self.unacked_bytes >= self._limits.hard_bytes:
+            self._refuse()
         key = check_key(key)
         kept = tuple(pieces)
         for piece in kept:
@@ -137,12 +139,11 @@ class Backlog:
         self._promises.setdefault(key, deque()).append(_Promise(seq, critical, now))
         return seq
 
-    def _admit(self) -> None:
-        if self.unacked_bytes >= self._limits.hard_bytes:
-            raise Backlogged(
-                f"{self.unacked_bytes} bytes are un-acknowledged, the hard limit is {self._limits.hard_bytes}: "
-                "check `writable` before submitting, or await drain()"
-            )
+    def _refuse(self) -> NoReturn:
+        raise Backlogged(
+            f"{self.unacked_bytes} bytes are un-acknowledged, the hard limit is {self._limits.hard_bytes}: "
+            "check `writable` before submitting, or await drain()"
+        )
 
     def _overtake(self, commit: Commit) -> None:
         for key in (*(key for key, _ in commit.puts), *commit.removes):

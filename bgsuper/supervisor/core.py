@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from ..errors import (
     ConfigError,
@@ -53,11 +53,13 @@ class Action(Enum):
 #: What of the remaining time stop() keeps for SIGKILL to work, as a share and in seconds at most.
 KILL_SHARE: Final = 0.2
 KILL_RESERVE_S: Final = 2.0
+#: Less than this is too little for the kernel to end a healthy process.
+KILL_LEAST_S: Final = 0.05
 
 #: How long a successor waits that found no space to open the store.
 NO_SPACE_RETRY_S: Final = 2.0
 
-#: How many failed snapshots are remembered by number.
+#: How many failed writes of snapshots are remembered for whoever still waits for their numbers.
 KEPT_FAILURES: Final = 256
 
 Recipe = Callable[[], BaseException]
@@ -80,7 +82,7 @@ class Core:
         self.distrust_cache = False
         #: Errors of snapshots that are not critical: of each key's newest one, and by number for who waits for it.
         self.snapshot_failures: dict[Key, RemoteException] = {}
-        self.failed_snapshots: dict[Seq, RemoteException] = {}
+        self._failed_snapshots: deque[tuple[frozenset[Seq], RemoteException]] = deque(maxlen=KEPT_FAILURES)
         self.syncs: deque[float] = deque(maxlen=1024)  #: seconds that the latest groups took
         self._failure: Recipe | None = None
         self._crashes = RestartBudget(policy, policy.intensity, random)
@@ -127,6 +129,10 @@ class Core:
     def stopping(self) -> bool:
         return self._stop_by is not None
 
+    def snapshot_error(self, seq: Seq) -> RemoteException | None:
+        """Why the snapshot with that number, or the newer one that took its place, could not be written, if so."""
+        return next((error for settled, error in self._failed_snapshots if seq in settled), None)
+
     def failure(self) -> BaseException | None:
         """A fresh exception object if the supervisor failed for good."""
         return self._failure() if self._failure is not None else None
@@ -147,11 +153,13 @@ class Core:
         self.actions.append(Action.LAUNCH)
 
     def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key], now: float) -> Seq:
-        self._check_open()
+        if self._failure is not None or self._stop_by is not None or not self._ever_said_hello:
+            self._refuse_submission()
         return self.backlog.commit(puts, removes, now)
 
     def snapshot(self, key: Key, pieces: Iterable[bytes], critical: bool, now: float) -> Seq:
-        self._check_open()
+        if self._failure is not None or self._stop_by is not None or not self._ever_said_hello:
+            self._refuse_submission()
         return self.backlog.snapshot(key, pieces, critical, now)
 
     def ask(self, kind: Kind, fields: list[object]) -> Request:
@@ -160,23 +168,23 @@ class Core:
             raise ConfigError("the supervisor is not running: read between start() and stop()")
         return self.requests.ask(kind, fields, self.backlog.submitted)
 
-    def _check_open(self) -> None:
+    def _refuse_submission(self) -> NoReturn:
         if self._failure is not None:
             raise self._failure()
-        if self.stopping or not self._ever_said_hello:
-            raise ConfigError("the supervisor is not running: submit between start() and stop()")
+        raise ConfigError("the supervisor is not running: submit between start() and stop()")
 
     def stop(self, now: float, timeout: float) -> None:
         """Take nothing more, make all that was submitted durable, end the worker; by `now + timeout` at the latest.
 
         Called again, it can only tighten the deadline.
         """
-        stop_by = now + timeout
+        stop_by = now + max(timeout, 2 * KILL_LEAST_S)
         if self.ended or (self._stop_by is not None and stop_by >= self._stop_by):
             return
-        again = self.stopping
+        kill_at = stop_by - min(KILL_RESERVE_S, max(KILL_LEAST_S, KILL_SHARE * timeout))
+        again = self._kill_at is not None
         self._stop_by = stop_by
-        self._kill_at = stop_by - min(KILL_RESERVE_S, KILL_SHARE * timeout)
+        self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
         if again:
             return
         if self.state is State.IDLE:
@@ -234,9 +242,7 @@ class Core:
                 error = RemoteException.decode(message.fields, allowed=self.allowed)
                 key, settled = self.backlog.snapshot_done(message.seq)
                 self.snapshot_failures[key] = error
-                self.failed_snapshots.update((seq, error) for seq in settled)
-                while len(self.failed_snapshots) > KEPT_FAILURES:
-                    del self.failed_snapshots[next(iter(self.failed_snapshots))]
+                self._failed_snapshots.append((frozenset(settled), error))
             case Message(kind=Kind.REPLY):
                 self.requests.replied(message)
             case Message(kind=Kind.PROGRESS, fields=[str() as phase, int(), int()]):
@@ -348,7 +354,7 @@ class Core:
         """In EXITED: end, fail, or have a successor."""
         if self._failure is None and self.stopping and not self.backlog.unacked:
             self._end(now)
-        elif self._failure is None and self.stopping and self._kill_at is not None and now >= self._kill_at:
+        elif self._failure is None and self._kill_at is not None and (self._out_of_time or now >= self._kill_at):
             self._fail_incomplete("killed")
             self._go(Event.FAIL, now, "stop() ran out of time")
         elif self._failure is None and not self._ever_said_hello:
@@ -387,14 +393,19 @@ class Core:
 
     def vitals(self, status: str, now: float) -> None:
         """psutil's word on the worker's status."""
-        if status in ("stopped", "tracing-stop"):
-            if self.state in LIVE and self.state is not State.STOPPED:
-                self._go(Event.FREEZE, now, f"psutil says {status}")
-                # A debugger's stop is never answered with a kill.
-                self._frozen_until = None if status == "tracing-stop" else now + self.policy.stopped_grace_s
-        elif self.state is State.STOPPED:
+        frozen = status in ("stopped", "tracing-stop")
+        if frozen and self.state in LIVE and self.state is not State.STOPPED:
+            self._go(Event.FREEZE, now, f"psutil says {status}")
+        if self.state is not State.STOPPED:
+            return
+        if not frozen:
             self._frozen_until = None
             self._go(Event.THAW, now, f"psutil says {status} again")
+        elif status == "tracing-stop":
+            # A debugger's stop is never answered with a kill.
+            self._frozen_until = None
+        elif self._frozen_until is None:
+            self._frozen_until = now + self.policy.stopped_grace_s
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         _positive(self)
-        if self.soft_bytes > self.hard_bytes:
-            raise ConfigError(f"soft_bytes ({self.soft_bytes}) must not exceed hard_bytes ({self.hard_bytes})")
+        if self.soft_bytes >= self.hard_bytes:
+            raise ConfigError(f"soft_bytes ({self.soft_bytes}) must be below hard_bytes ({self.hard_bytes})")
 
 
 @dataclass(frozen=True, slots=True)

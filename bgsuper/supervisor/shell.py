@@ -37,6 +37,8 @@ log = logging.getLogger("bgsuper.supervisor")
 
 #: How much of a dead worker's standard error is kept for the report of its death.
 LAST_WORDS: Final = 4096
+#: What select() takes for sure; a policy may ask for looks at longer intervals, or for none.
+LONGEST_WAIT_S: Final = 3600.0
 #: How many sends one pass makes before it looks at what the worker says.
 SENDS_A_PASS: Final = 16
 
@@ -47,7 +49,8 @@ class Shell:
 
     def __init__(self, core: Core, launcher: Launcher, make_config: Callable[[bool], WorkerConfig]) -> None:
         self.core = core
-        self.lock = Condition(Lock())
+        self.mutex = Lock()
+        self.lock = Condition(self.mutex)
         self.waiters = Waiters(core)
         self.vitals: Vitals | None = None
         self.cpu_percent: float | None = None
@@ -146,9 +149,9 @@ class Shell:
                 log.critical("worker %s is abandoned alive: %s", self.pid, self.core.evidence)
 
     def _launch(self) -> None:
-        config = self._make_config(self.core.distrust_cache)
-        out = b"".join(encode_message(Kind.CONFIG, 0, config.to_fields()))
         try:
+            config = self._make_config(self.core.distrust_cache)
+            out = b"".join(encode_message(Kind.CONFIG, 0, config.to_fields()))
             child = self._launcher()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no worker
             with self.lock:
@@ -175,11 +178,11 @@ class Shell:
         now = time.monotonic()
         if self._watch is not None:
             timer = min(self._next_look(now), timer) if timer is not None else self._next_look(now)
-        timeout = 0.0 if more else None if timer is None else max(0.0, timer - now)
+        timeout = 0.0 if more else LONGEST_WAIT_S if timer is None else min(LONGEST_WAIT_S, max(0.0, timer - now))
         ready = self._selector.select(timeout)
         self._armed = False
         later = time.monotonic()
-        if timeout is not None and later - now > timeout + 2 * self.core.policy.vitals_interval_s:
+        if later - now > timeout + 2 * self.core.policy.vitals_interval_s:
             with self.lock:
                 self.core.slept(later - now - timeout)
         # Deaths last: what the worker said before is heard first.
@@ -195,6 +198,8 @@ class Shell:
             pass  # nothing left
         # At once, not after the rest of the pass: somebody may wait for the acknowledgement.
         self._send()
+        if self.waiters.draining and self.core.backlog.writable:
+            self._announce()  # what was submitted took the place of something larger
 
     # -- the pipe -----------------------------------------------------------------------------------------------------
 
@@ -375,7 +380,8 @@ class Shell:
     def forget_in_fork(self) -> None:
         """In a forked copy of the host: let go of everything, touch nothing shared."""
         self.forked = True
-        self.lock = Condition(Lock())
+        self.mutex = Lock()
+        self.lock = Condition(self.mutex)
         if self._child is not None:
             self._child.close()
         self._close_own()

@@ -22,7 +22,7 @@ from threading import Condition
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from ..errors import BgsuperError, ConfigError, NotFound, ShutdownIncomplete, WorkerError, WorkerStartFailed
+from ..errors import ConfigError, NotFound, ShutdownIncomplete, WorkerError, WorkerStartFailed
 from ..health import Health, WorkerState
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
@@ -114,6 +114,7 @@ class Supervisor:
     def stop(self, timeout: float = 30.0) -> None:
         """Take nothing more, wait until all that was submitted is durable, end the worker. May be called again.
 
+        Not for a signal handler, which may interrupt `commit()` in this thread: set an event there, and stop outside.
         Raises `ShutdownIncomplete` if that took longer than `timeout` seconds, and the failure if the supervisor had
         failed.
         """
@@ -151,7 +152,7 @@ class Supervisor:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             self.stop()
-        except BgsuperError as failure:
+        except Exception as failure:
             if error is None:
                 raise
             error.add_note(f"and the supervisor's stop() failed: {failure}")
@@ -172,7 +173,7 @@ class Supervisor:
     ) -> None:
         try:
             await self.astop()
-        except BgsuperError as failure:
+        except Exception as failure:
             if error is None:
                 raise
             error.add_note(f"and the supervisor's stop() failed: {failure}")
@@ -187,10 +188,13 @@ class Supervisor:
         """
         if self._batchless:
             raise ConfigError("a persister has no atomic batches: use snapshot(), or a store URL")
-        self._refuse_fork()
-        with self._lock:
+        shell = self._shell
+        if shell.forked:
+            self._refuse_fork()
+        # The condition's own lock: a submit happens with cold caches, where each call of Python's costs a microsecond.
+        with shell.mutex:
             seq = self._core.commit(puts, removes, time.monotonic())
-            self._shell.wake()
+            shell.wake()
         return seq
 
     def snapshot(self, key: Key, pieces: Iterable[bytes], *, critical: bool = False) -> Seq:
@@ -273,7 +277,7 @@ class Supervisor:
         return self._core.backlog.is_durable(seq) or self._core.ended or self._core.failure() is not None
 
     def _raise_unless_durable(self, seq: Seq) -> None:
-        failed = self._core.failed_snapshots.get(seq)
+        failed = self._core.snapshot_error(seq)
         if failed is not None:
             raise failed.rebuild()
         if not self._core.backlog.is_durable(seq):
@@ -416,5 +420,5 @@ def _stop_all() -> None:
             continue  # the original host sees to it
         try:
             supervisor.stop(EXIT_TIMEOUT_S)
-        except BgsuperError as error:
+        except Exception as error:  # noqa: BLE001 - a worker's own may be of any class, and others are still to stop
             log.error("a supervisor left running at exit did not stop well: %s", error)

@@ -43,7 +43,7 @@ class Watch:
                 )
         except psutil.NoSuchProcess:
             return Vitals("gone")
-        except (psutil.Error, OSError):
+        except Exception:  # noqa: BLE001 - psutil parses /proc, and whatever goes wrong there decides nothing
             return Vitals("unknown")
 
     @staticmethod

@@ -31,6 +31,11 @@ class Waiters:
     def add_durable(self, seq: Seq, waiter: Waiter) -> None:
         heapq.heappush(self._durable, (seq, next(self._order), waiter))
 
+    @property
+    def draining(self) -> bool:
+        """Whether anybody waits for room."""
+        return bool(self._drain)
+
     def add_drain(self, waiter: Waiter) -> None:
         self._drain.append(waiter)
 

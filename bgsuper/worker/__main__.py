@@ -7,7 +7,7 @@ the host as an ERROR message with a verdict:
     fatal   the host must not try again: a bad store, a bad URL, a user's persister
     sync    the disk refused a sync: try once more with a fresh process that distrusts the page cache
     full    no space even to open the store, or to go on without a host: a first start fails, a successor waits
-    crash   anything else: restart within the budget
+    crash   anything else, a store short of memory among it: restart within the budget
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import sys
 from functools import partial
 
-from ..errors import BgsuperError, FrameError, StoreFull, SyncFailed
+from ..errors import BgsuperError, FrameError, StoreError, StoreFull, SyncFailed
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
 from ..ipc.remote import Allowed, describe
@@ -69,7 +69,7 @@ def verdict(error: BaseException, users_persister: bool) -> str:
         return "sync"
     if isinstance(error, StoreFull):
         return "full"
-    if isinstance(error, BgsuperError) and not isinstance(error, FrameError):
+    if isinstance(error, BgsuperError) and not isinstance(error, FrameError) and type(error) is not StoreError:
         return "fatal"
     return "crash"
 

@@ -292,9 +292,9 @@ def test_health_is_the_supervisors_with_gate_and_atomic(manager: Callable[[], ob
 
 
 def test_garbage_collected_while_it_runs() -> None:
-    """`ResourceWarning`, and it stops with its final writes, without holding up the collection."""
+    """`ResourceWarning`, and it stops with its final writes when it looks next: the collection wakes nobody."""
     setup = prompt_setup()
-    processors = [start(setup)]
+    processors = [start(setup, timers=Timers())]
     [thread] = [thread for thread in threading.enumerate() if thread.name == "bgsuper-processor"]
     with pytest.warns(ResourceWarning, match="garbage-collected"):
         processors.clear()

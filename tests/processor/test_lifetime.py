@@ -46,6 +46,19 @@ def test_what_wakes_it() -> None:
         assert setup.woken == number
 
 
+def test_a_deadline_can_be_set_without_waking_anybody() -> None:
+    """A garbage collection may run inside the lock that waking takes; the loop sees it at the end of its rest."""
+    setup = Setup(store=None)
+    lifetime = setup.lifetime()
+    steps = lifetime.steps()
+    rest(steps)
+    lifetime.set_deadline(30.0)
+    assert setup.woken == 0
+    assert lifetime.stopping
+    setup.store.prompt = True
+    assert list(steps) == []
+
+
 def test_the_final_writes_are_in_order_and_one_durable_before_the_next() -> None:
     """The manager (also a clean one, as in the seed), then the scorer, then the graph."""
     setup = Setup(scorer=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import threading
 from pathlib import Path
@@ -104,12 +105,16 @@ def test_large_values_and_many_records(tmp_path: Path) -> None:
         assert content(store) == many
 
 
+#: What a page charges for a value of ten bytes under a name of one letter: the key and 32 bytes count as well.
+EACH = 10 + len("channels") + len("a") + 32
+
+
 def test_scan_pages(tmp_path: Path) -> None:
     """A page starts after the given name, has one record at least, and ends before `limit` is exceeded."""
     with opened(tmp_path) as store:
         store.apply([commit(1, {key(n): n.encode() * 10 for n in "abcde"} | {Key("channels", "s", "aa"): b"x"})])
-        assert [k.name for k, _ in store.scan("channels", "", "", 30)] == ["a", "b", "c"]
-        assert [k.name for k, _ in store.scan("channels", "", "b", 29)] == ["c", "d"]
+        assert [k.name for k, _ in store.scan("channels", "", "", 3 * EACH)] == ["a", "b", "c"]
+        assert [k.name for k, _ in store.scan("channels", "", "b", 3 * EACH - 1)] == ["c", "d"]
         assert [k.name for k, _ in store.scan("channels", "", "b", 0)] == ["c"]
         assert store.scan("channels", "", "e", 1000) == []
         assert store.scan("channel", "", "", 1000) == []
@@ -123,8 +128,8 @@ def test_scan_merges_snapshots(tmp_path: Path) -> None:
         for seq, name in enumerate("ace", 2):
             store.adopt_snapshot(store.write_snapshot(key(name), Seq(seq), name.encode() * 10))
         assert [k.name for k, _ in store.scan("channels", "", "", 1000)] == list("abcde")
-        assert [k.name for k, _ in store.scan("channels", "", "a", 30)] == list("bcd")
-        assert [k.name for k, _ in store.scan("channels", "", "d", 30)] == ["e"]
+        assert [k.name for k, _ in store.scan("channels", "", "a", 3 * EACH)] == list("bcd")
+        assert [k.name for k, _ in store.scan("channels", "", "d", 3 * EACH)] == ["e"]
         assert store.scan("", "", "", 1000) == []
 
 
@@ -234,3 +239,26 @@ def test_snapshots_may_be_written_by_another_thread(tmp_path: Path) -> None:
         store.adopt_snapshot(written[0])
         assert store.read(GRAPH) == graph
         assert store.read(key("a")) == b"99"
+
+
+def test_a_page_counts_its_keys(tmp_path: Path) -> None:
+    """Records without a value do not make a page that no message can carry."""
+    with opened(tmp_path) as store:
+        store.apply([commit(1, {key(f"{number:04}"): b"" for number in range(1000)})])
+        page = store.scan("channels", "", "", 1000)
+        assert 0 < len(page) < 1000 // 32
+        assert len(content(store)) == 1000
+
+
+def test_whoever_reads_the_database_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """A backup's shared lock delays the start; it does not end it as StoreLocked."""
+    with opened(tmp_path) as store:
+        store.apply([commit(1, {key("a"): b"1"})])
+    reader = sqlite3.connect(tmp_path / DATABASE, check_same_thread=False, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM record").fetchone()
+    ends = threading.Timer(0.3, lambda: (reader.execute("COMMIT"), reader.close()))
+    ends.start()
+    with opened(tmp_path) as store:
+        assert store.read(key("a")) == b"1"
+    ends.join()

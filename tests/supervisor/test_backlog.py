@@ -83,7 +83,7 @@ def test_a_snapshot_that_cannot_be_meant_changes_nothing(
 
 def test_what_no_frame_could_carry_is_refused() -> None:
     """Told to the submitter, not found out by the worker."""
-    backlog = Backlog(Limits(soft_bytes=2**40, hard_bytes=2**40))
+    backlog = Backlog(Limits(soft_bytes=2**40, hard_bytes=2**41))
     before = state(backlog)
     half = bytes(MAX_PAYLOAD // 2 + 1)
     with pytest.raises(ConfigError):
@@ -296,6 +296,7 @@ def test_a_snapshot_is_settled_once() -> None:
     [
         lambda: Limits(soft_bytes=0),
         lambda: Limits(soft_bytes=2, hard_bytes=1),
+        lambda: Limits(soft_bytes=2, hard_bytes=2),
         lambda: Limits(lagging_s=float("nan")),
         lambda: RestartPolicy(intensity=-1),
         lambda: RestartPolicy(period_s=True),

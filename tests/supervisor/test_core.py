@@ -665,7 +665,9 @@ def test_a_failed_snapshot_is_told_to_whoever_waits_and_forgotten_with_the_next_
     described = Message(Kind.SNAPSHOT_FAILED, seq, _described(StoreFull("no space")))
     rig.core.received(described, rig.now)
     assert rig.core.backlog.is_durable(seq)  # settled: nobody waits any more
-    assert rig.core.failed_snapshots[seq].summary.endswith("no space")
+    error = rig.core.snapshot_error(seq)
+    assert error is not None
+    assert error.summary.endswith("no space")
     assert A in rig.core.snapshot_failures
     newer = rig.snapshot(A)
     rig.take_all()
@@ -674,15 +676,24 @@ def test_a_failed_snapshot_is_told_to_whoever_waits_and_forgotten_with_the_next_
     assert rig.state is State.READY
 
 
-def test_only_so_many_failed_snapshots_are_remembered() -> None:
+def test_a_failure_is_told_for_every_number_that_it_settles() -> None:
+    """However many snapshots of one key piled up behind it: none of them may pass for durable."""
+    rig = ready()
+    numbers = [rig.snapshot(A) for _ in range(3 * KEPT_FAILURES)]
+    rig.take_all()
+    rig.say(Kind.SNAPSHOT_FAILED, numbers[-1], _described(StoreFull("no space")))
+    assert all(rig.core.snapshot_error(seq) is not None for seq in numbers)
+
+
+def test_only_so_many_failures_are_remembered() -> None:
     """A disk that is full for a week must not fill the memory."""
     rig = ready()
+    numbers = []
     for _ in range(KEPT_FAILURES + 10):
-        seq = rig.snapshot(A)
+        numbers.append(rig.snapshot(A))
         rig.take_all()
-        rig.say(Kind.SNAPSHOT_FAILED, seq, _described(StoreFull("no space")))
-    assert len(rig.core.failed_snapshots) == KEPT_FAILURES
-    assert seq in rig.core.failed_snapshots
+        rig.say(Kind.SNAPSHOT_FAILED, numbers[-1], _described(StoreFull("no space")))
+    assert [seq for seq in numbers if rig.core.snapshot_error(seq) is None] == numbers[:10]
 
 
 def _described(error: Exception) -> list[object]:
@@ -696,3 +707,46 @@ def test_no_word_makes_a_core_do_anything_before_it_is_started(kind: Kind) -> No
     before = observe(rig.core)
     rig.say(kind, 1, [])
     assert observe(rig.core) == before
+
+
+def test_a_second_stop_after_the_kill_does_not_lift_the_deadline() -> None:
+    """The worker is killed for want of time; a tighter stop() that follows must not call it back to life."""
+    rig = ready()
+    rig.commit()
+    rig.stop(30.0)
+    rig.tick(28.0)
+    assert Action.KILL in rig.actions()
+    rig.tick(0.1)
+    rig.stop(1.0)
+    rig.tick(0.1)
+    rig.die()
+    assert rig.state is State.FAILED
+    assert rig.actions() == []
+    assert isinstance(rig.core.failure(), ShutdownIncomplete)
+
+
+def test_a_stop_without_time_still_gives_the_kernel_some() -> None:
+    """A healthy worker is killed, not abandoned."""
+    rig = ready()
+    rig.stop(0.0)
+    rig.tick(0.06)
+    assert rig.actions() == [Action.KILL]
+    assert rig.state is State.DYING
+    rig.die()
+    assert rig.state is State.ENDED
+
+
+def test_a_debugger_that_comes_or_goes_while_it_is_stopped_counts() -> None:
+    """The grace ends when a debugger attaches, and begins when it has gone and the stop has stayed."""
+    rig = ready()
+    grace = rig.core.policy.stopped_grace_s
+    rig.core.vitals("stopped", rig.now)
+    rig.core.vitals("tracing-stop", rig.now)
+    rig.tick(10 * grace)
+    assert rig.state is State.STOPPED
+    rig.core.vitals("stopped", rig.now)
+    rig.tick(grace / 2)
+    rig.core.vitals("stopped", rig.now)
+    assert rig.state is State.STOPPED
+    rig.tick(grace / 2)
+    assert rig.state is State.DYING

@@ -248,7 +248,7 @@ class DyingWorker(RuleBasedStateMachine):
         for key, operations in self.operations.items():
             for seq, kind, _ in operations:
                 if kind == "snapshot" and (backlog.is_durable(Seq(seq)) or (seq in self.criticals and seq <= durable)):
-                    assert disk.stamps.get(key, 0) >= seq or seq in self.core.failed_snapshots
+                    assert disk.stamps.get(key, 0) >= seq or self.core.snapshot_error(Seq(seq)) is not None
 
     @invariant()
     def no_value_ever_reverts(self) -> None:
@@ -308,7 +308,7 @@ class DyingWorker(RuleBasedStateMachine):
         assert (backlog.unacked, backlog.unacked_bytes) == (0, 0)
         assert self.core.failure() is None
         for key, operations in self.operations.items():
-            written = [operation for operation in operations if operation[0] not in self.core.failed_snapshots]
+            written = [operation for operation in operations if self.core.snapshot_error(Seq(operation[0])) is None]
             if written:
                 assert self.disk.durable.values.get(key) == written[-1][2]
 
