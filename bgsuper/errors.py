@@ -20,7 +20,8 @@
      |   |- RestartBudgetSpent       it died too often
      |   `- RemoteError              the worker's exception, where the original cannot be rebuilt
      `- DecodeError (ValueError)     bytes from outside that mean nothing
-         `- FrameError               ... on the pipe between host and worker
+         |- FrameError               ... on the pipe between host and worker
+         `- ...                      ... from peers: drawn in `bgsuper.lightning.errors`
 
 Rules: a message says what was expected, what came, and what to do. Every class can be pickled with its attributes
 (they cross the pipe), so positional arguments hold the message alone. No message carries a secret.
@@ -49,7 +50,8 @@ class ShutdownIncomplete(BgsuperError):
     """``stop()`` ran out of time.
 
     ``unacked`` counts the commits and snapshots never acknowledged; ``outcome`` is ``"killed"`` (the worker was
-    killed and is dead) or ``"abandoned"`` (it could not even be killed in time: it is stuck in the kernel).
+    killed and is dead) or ``"abandoned"`` (it could not even be killed in time: it is stuck in the kernel), or empty
+    where a processor ran out of time and the worker belongs to the host.
     """
 
     def __init__(self, message: str, *, unacked: int = 0, outcome: str = "") -> None:

@@ -129,6 +129,11 @@ class Core:
     def stopping(self) -> bool:
         return self._stop_by is not None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed for good. `failure()` makes an exception object, which is not for asking."""
+        return self._failure is not None
+
     def snapshot_error(self, seq: Seq) -> RemoteException | None:
         """Why the snapshot with that number, or the newer one that took its place, could not be written, if so."""
         return next((error for settled, error in self._failed_snapshots if seq in settled), None)

@@ -17,6 +17,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from random import Random
 from threading import Condition
 from types import TracebackType
@@ -274,7 +275,7 @@ class Supervisor:
             raise ConfigError(f"{seq} was never given out; the newest number is {self._core.backlog.submitted}")
 
     def _settled(self, seq: Seq) -> bool:
-        return self._core.backlog.is_durable(seq) or self._core.ended or self._core.failure() is not None
+        return self._core.backlog.is_durable(seq) or self._core.ended or self._core.failed
 
     def _raise_unless_durable(self, seq: Seq) -> None:
         failed = self._core.snapshot_error(seq)
@@ -334,7 +335,7 @@ class Supervisor:
             request = self._core.ask(kind, fields)
             self._shell.wake()
             try:
-                self._lock.wait_for(lambda: request.answer is not None or self._core.ended or self._core.failure())
+                self._lock.wait_for(lambda: request.answer is not None or self._core.ended or self._core.failed)
             finally:
                 self._core.requests.withdraw(request)
             if request.answer is None:
@@ -352,13 +353,12 @@ class Supervisor:
             core, backlog, vitals = self._core, self._core.backlog, self._shell.vitals
             now = time.monotonic()
             oldest = backlog.oldest()
-            syncs = sorted(core.syncs)
-            return Health(
+            health = Health(
                 state=core.state,
                 since_s=now - core.since if core.since else 0.0,
                 evidence=core.evidence,
                 atomic=core.atomic,
-                gate="shut" if core.failure() is not None else "open" if oldest is None else "holding",
+                gate="shut" if core.failed else "open" if oldest is None else "holding",
                 pid=self._shell.pid,
                 epoch=core.epoch,
                 restarts=core.restarts,
@@ -368,11 +368,15 @@ class Supervisor:
                 unacked_bytes=backlog.unacked_bytes,
                 oldest_unacked_s=None if oldest is None else now - oldest,
                 sync_last_s=core.syncs[-1] if core.syncs else None,
-                sync_p99_s=syncs[int(len(syncs) * 0.99)] if syncs else None,
+                sync_p99_s=None,
                 rss_bytes=vitals.rss_bytes if vitals else None,
                 cpu_percent=self._shell.cpu_percent,
                 write_bytes=vitals.write_bytes if vitals else None,
             )
+            syncs = list(core.syncs)
+        # Sorted outside the lock: no submit waits for whoever looks at its health.
+        syncs.sort()
+        return replace(health, sync_p99_s=syncs[int(len(syncs) * 0.99)]) if syncs else health
 
     # -- small things -------------------------------------------------------------------------------------------------
 

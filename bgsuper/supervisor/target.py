@@ -20,7 +20,8 @@ class PersisterRef:
     """A class that the worker imports, makes and calls (`Persister`).
 
     `path` is "package.module:Class", `config` its keyword arguments (plain values that msgpack carries), `raises` the
-    exceptions of its own that may come back as themselves. Raises `ConfigError`.
+    exceptions of its own that may come back as themselves: those whose attributes are plain values and which load with
+    the same text; others come as `RemoteError` with all their text. Raises `ConfigError`.
     """
 
     path: str

@@ -48,7 +48,7 @@ class Waiters:
     def due(self) -> list[Waiter]:
         """Take out those whose time has come: all of them once the supervisor has ended or failed."""
         core = self._core
-        over = core.ended or core.failure() is not None
+        over = core.ended or core.failed
         due: list[Waiter] = []
         if self._durable:
             durable = core.backlog.durable

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -505,6 +506,31 @@ def test_asyncio_waits_without_a_thread_each(place: Place) -> None:
             results = await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), PATIENCE_S)
             assert isinstance(results[0], asyncio.CancelledError)
             assert results[1:] == [None, None, None]
+
+    asyncio.run(main())
+
+
+def test_room_that_a_submit_makes_wakes_who_waits_for_it(place: Place) -> None:
+    """A small snapshot takes the place of a large one that waited: drain() returns, though the worker says nothing."""
+
+    async def main() -> None:
+        limits = Limits(soft_bytes=1_000_000, hard_bytes=9_000_000)
+        patient = replace(QUICK, stopped_grace_s=3600)
+        async with Supervisor(place.url, restart=patient, limits=limits) as supervisor:
+            freeze(supervisor)
+            # From here on nothing changes that would wake anybody.
+            await asyncio.to_thread(eventually, lambda: supervisor.health().state is State.STOPPED)
+            supervisor.snapshot(NETWORK_GRAPH, [bytes(900_000)])
+            await asyncio.to_thread(eventually, lambda: bool(supervisor._core.backlog._in_flight))
+            supervisor.snapshot(NETWORK_GRAPH, [bytes(2_000_000)])
+            waiter = asyncio.ensure_future(supervisor.drain())
+            await asyncio.sleep(0)
+            assert not supervisor.writable
+            supervisor.snapshot(NETWORK_GRAPH, [b"small"])
+            try:
+                await asyncio.wait_for(waiter, PATIENCE_S)
+            finally:
+                thaw(supervisor)
 
     asyncio.run(main())
 
