@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgsuper.errors import ConfigError
-from bgsuper.key import MANAGER, NETWORK_GRAPH, SCORER, Key, check_key, check_namespace
+from bgsuper.key import MANAGER, NETWORK_GRAPH, SCORER, Key, check_key, check_keys, check_namespace
 
 ALPHABET = string.ascii_letters + string.digits + "_-"
 #: Text in which good and bad parts, and nearly good ones, are all likely.
@@ -40,6 +40,35 @@ def test_what_passes_is_what_ldk_takes(primary: str, secondary: str, name: str) 
             check_key(key)
 
 
+@given(st.lists(st.tuples(parts, parts, parts), max_size=4))
+def test_columns_are_checked_as_single_keys_are(keys: list[tuple[str, str, str]]) -> None:
+    """All of them or none, in their order."""
+    columns = tuple(zip(*keys, strict=True)) or ((), (), ())
+    if all(ldk_takes(*key) for key in keys):
+        found = check_keys(*columns)
+        assert found == tuple(keys)
+        assert all(type(key) is Key for key in found)
+    else:
+        with pytest.raises(ConfigError):
+            check_keys(*columns)
+
+
+@pytest.mark.parametrize("part", [None, 7, b"bytes", ["a"], True])
+def test_a_column_with_something_that_is_no_text_is_refused(part: object) -> None:
+    """A typed error, as for a single key."""
+    with pytest.raises(ConfigError, match="three strings"):
+        check_keys(["p", "p"], ["s", "s"], ["n", part])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "key", [("a/b", "", "c"), ("a", "b/c", "d"), ("a", "b", "c/d"), ("a/b/c", "", ""), ("/", "", "a")]
+)
+def test_a_slash_in_a_part_is_refused(key: tuple[str, str, str]) -> None:
+    """Parts are joined with slashes to be checked, so one inside must not pass for such a joint."""
+    with pytest.raises(ConfigError):
+        check_key(Key(*key))
+
+
 def test_ldks_own_keys() -> None:
     """The names that LDK persists its three large values under."""
     assert [str(check_key(key)) for key in (MANAGER, NETWORK_GRAPH, SCORER)] == ["manager", "network_graph", "scorer"]
@@ -53,7 +82,19 @@ def test_a_plain_tuple_becomes_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["abc", b"abc", None, 7, ("p", "n"), ("p", "s", "n", "x"), ["p", "s", "n"], {"p": 1, "s": 2, "n": 3}]
+    "value",
+    [
+        "abc",
+        b"abc",
+        None,
+        7,
+        ("p", "n"),
+        ("p/s", "n"),
+        ("p/s/n",),
+        ("p", "s", "n", "x"),
+        ["p", "s", "n"],
+        {"p": 1, "s": 2, "n": 3},
+    ],
 )
 def test_what_is_no_key_is_refused(value: object) -> None:
     """Above all a string of three characters, which would unpack into three parts."""

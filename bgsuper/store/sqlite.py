@@ -187,7 +187,8 @@ class SQLiteStore:
                 raise StoreInconsistent(f"expected a commit after {last}, got {batch.seq}; restart the worker")
             last = batch.seq
             final.update(batch.puts)
-            final.update(dict.fromkeys(batch.removes))
+            if batch.removes:
+                final.update(dict.fromkeys(batch.removes))
         if connection.wal_bytes >= CHECKPOINT_BYTES:
             # Before the group, so that a failure here leaves none of it.
             connection.checkpoint()

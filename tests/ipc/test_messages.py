@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import msgpack
 import pytest
@@ -123,7 +124,8 @@ def test_interleaved_messages_come_back(data: st.DataObject, count: int) -> None
 @given(st.lists(keys, max_size=20), st.integers(0, 2**32 - 1))
 def test_index_bytes_is_an_upper_bound(some: list[Key], length: int) -> None:
     """What the host checks before it submits is never below what msgpack makes of it."""
-    assert len(msgpack.packb([[*key, length] for key in some])) <= index_bytes(some) + 5
+    columns = [*zip(*some, strict=True), [length] * len(some)]
+    assert sum(len(msgpack.packb(column)) - 5 for column in columns) <= index_bytes(some)
 
 
 def test_the_most_keys_allowed_fit_in_a_frame() -> None:
@@ -250,13 +252,25 @@ def test_a_message_done_makes_room() -> None:
 # -- hostile commits --------------------------------------------------------------------------------------------------
 
 
-def commit_message(*content: object, payload: bytes = b"", seq: int = 5) -> Message:
-    """A COMMIT of one commit: [prev, puts, removes], whatever those are."""
-    return Message(Kind.COMMIT, seq, [content[0], [[seq, *content[1:]]]] if content else [], payload)
+def good_fields() -> list[object]:
+    """Two commits after 4: 5 puts x and y and removes z, 6 puts nothing and removes y."""
+    return [4, [5, 6], [2, 0], [1, 1], ["p", "", "p", ""], ["s", "", "", ""], ["x", "y", "z", "y"], [1, 2]]
 
 
-def one_put(*entry: object, payload: bytes = b"") -> Message:
-    return commit_message(4, [list(entry)], [], payload=payload)
+GOOD_PAYLOAD: Final = b"122"
+PREV, SEQS, PUTS, REMOVES, PRIMARIES, SECONDARIES, NAMES, LENGTHS = range(8)
+
+
+def two_commits(column: int | None = None, content: object = None, payload: bytes = GOOD_PAYLOAD) -> Message:
+    """A good COMMIT, with one of its columns replaced."""
+    fields = good_fields()
+    if column is not None:
+        fields[column] = content
+    return Message(Kind.COMMIT, 6, fields, payload)
+
+
+def in_names(entry: object) -> Message:
+    return two_commits(NAMES, ["x", entry, "z", "y"])
 
 
 def deep_list(depth: int) -> object:
@@ -267,53 +281,85 @@ def deep_list(depth: int) -> object:
 
 
 BAD_COMMITS = {
-    "no fields": commit_message(),
-    "no commits": Message(Kind.COMMIT, 5, [4, []]),
-    "commits that are a map": Message(Kind.COMMIT, 5, [4, {}]),
-    "a third field": Message(Kind.COMMIT, 5, [4, [[5, [], []]], 0]),
-    "a commit that is a map": Message(Kind.COMMIT, 5, [4, [{}]]),
-    "the newest is another": Message(Kind.COMMIT, 5, [3, [[4, [], []]]]),
-    "numbers that do not rise": Message(Kind.COMMIT, 5, [3, [[5, [], []], [5, [], []]]]),
-    "a number that is a bool": Message(Kind.COMMIT, 1, [0, [[True, [], []]]]),
-    "a field too few": commit_message(4, []),
-    "a field too many": commit_message(4, [], [], []),
-    "prev is its own": commit_message(5, [], []),
-    "prev is negative": commit_message(-1, [], []),
-    "prev is a bool": commit_message(True, [], []),
-    "prev is text": commit_message("4", [], []),
-    "puts are a map": commit_message(4, {}, []),
-    "removes are a map": commit_message(4, [], {}),
-    "a put without a length": one_put("", "", "a"),
-    "a put with too much": one_put("", "", "a", 0, 0),
-    "a put that is text": commit_message(4, ["abcd"], []),
-    "a length that is a bool": one_put("", "", "a", True, payload=b"x"),
-    "a length that is a float": one_put("", "", "a", 1.0, payload=b"x"),
-    "a length that is negative": one_put("", "", "a", -1),
-    "a length past the payload": one_put("", "", "a", 2, payload=b"x"),
-    "payload of no record": one_put("", "", "a", 1, payload=b"xy"),
-    "payload without records": commit_message(4, [], [], payload=b"x"),
-    "lengths that overlap": commit_message(4, [["", "", "a", 3], ["", "", "b", -1]], [], payload=b"xy"),
-    "a name that is bytes": one_put("", "", b"a", 0),
-    "a name that is empty": one_put("", "", "", 0),
-    "a name with a slash": one_put("", "", "a/../b", 0),
-    "a name with a newline": one_put("", "", "a\n", 0),
-    "a name that is too long": one_put("", "", "a" * 121, 0),
-    "a namespace with a NUL": one_put("\x00", "", "a", 0),
-    "a secondary without a primary": one_put("", "s", "a", 0),
-    "a remove of two parts": commit_message(4, [], [["", "a"]]),
-    "a remove with a length": commit_message(4, [], [["", "", "a", 0]]),
-    "a remove that is none": commit_message(4, [], [None]),
-    "an entry too deep to print": commit_message(4, [deep_list(950)], []),
-    "a name too deep to print": one_put("", "", deep_list(950), 0),
-    "a length too deep to print": one_put("", "", "a", deep_list(950)),
-    "a length of 2^64 - 1": one_put("", "", "a", U64),
+    "no fields": Message(Kind.COMMIT, 6, [], GOOD_PAYLOAD),
+    "a field too few": Message(Kind.COMMIT, 6, good_fields()[:-1], GOOD_PAYLOAD),
+    "a field too many": Message(Kind.COMMIT, 6, [*good_fields(), []], GOOD_PAYLOAD),
+    "no commits": Message(Kind.COMMIT, 6, [4, [], [], [], [], [], [], []]),
+    "the newest is another": two_commits(SEQS, [5, 7]),
+    "numbers that do not rise": two_commits(SEQS, [6, 6]),
+    "numbers that fall": two_commits(SEQS, [7, 6]),
+    "a number that is a bool": Message(Kind.COMMIT, 1, [0, [True], [0], [0], [], [], [], []]),
+    "a number that is a float": two_commits(SEQS, [5.0, 6]),
+    "a commit too few": two_commits(SEQS, [6]),
+    "a commit too many": two_commits(SEQS, [4, 5, 6]),
+    "prev is its own": two_commits(PREV, 5),
+    "prev is negative": two_commits(PREV, -1),
+    "prev is a bool": two_commits(PREV, True),
+    "prev is text": two_commits(PREV, "4"),
+    "prev is a list": two_commits(PREV, [4]),
+    "puts too few": two_commits(PUTS, [1, 0]),
+    "puts too many": two_commits(PUTS, [2, 1]),
+    "puts of a negative number": two_commits(PUTS, [3, -1]),
+    "puts of a number that is a bool": two_commits(PUTS, [2, False]),
+    "puts for a third commit": two_commits(PUTS, [2, 0, 0]),
+    "puts for one commit only": two_commits(PUTS, [2]),
+    "removes too few": two_commits(REMOVES, [1, 0]),
+    "removes too many": two_commits(REMOVES, [1, 2]),
+    "removes of a negative number": two_commits(REMOVES, [3, -1]),
+    "removes of a number that is text": two_commits(REMOVES, [1, "1"]),
+    "removes for a third commit": two_commits(REMOVES, [1, 1, 0]),
+    "removes for one commit only": two_commits(REMOVES, [2]),
+    "a put taken for a remove": two_commits(LENGTHS, [3]),
+    "a primary too few": two_commits(PRIMARIES, ["p", "", "p"]),
+    "a primary too many": two_commits(PRIMARIES, ["p", "", "p", "", ""]),
+    "a secondary too few": two_commits(SECONDARIES, ["s", "", ""]),
+    "a secondary too many": two_commits(SECONDARIES, ["s", "", "", "", ""]),
+    "a name too few": two_commits(NAMES, ["x", "y", "z"]),
+    "a name too many": two_commits(NAMES, ["x", "y", "z", "y", "y"]),
+    "names that are one text": two_commits(NAMES, "xyzy"),
+    "a length too few": two_commits(LENGTHS, [3]),
+    "a length too many": two_commits(LENGTHS, [1, 2, 0]),
+    "a length that is a bool": two_commits(LENGTHS, [True, 2]),
+    "a length that is a float": two_commits(LENGTHS, [1.0, 2]),
+    "a length that is negative": two_commits(LENGTHS, [4, -1]),
+    "lengths past the payload": two_commits(LENGTHS, [1, 3]),
+    "payload of no record": two_commits(LENGTHS, [1, 1]),
+    "payload without records": Message(Kind.COMMIT, 5, [4, [5], [0], [0], [], [], [], []], b"x"),
+    "a name that is bytes": in_names(b"y"),
+    "a name that is empty": in_names(""),
+    "a name with a slash": in_names("a/../b"),
+    "a name with a newline": in_names("y\n"),
+    "a name that is too long": in_names("y" * 121),
+    "a name that is a number": in_names(1),
+    "a removed name that is empty": two_commits(NAMES, ["x", "y", "z", ""]),
+    "a namespace with a NUL": two_commits(PRIMARIES, ["p", "\x00", "p", ""]),
+    "a secondary without a primary": two_commits(SECONDARIES, ["s", "s", "", ""]),
+    "a name too deep to print": in_names(deep_list(950)),
+    "a length too deep to print": two_commits(LENGTHS, [1, deep_list(950)]),
+    "a number too deep to print": two_commits(SEQS, [deep_list(950), 6]),
+    "a length of 2^64 - 1": two_commits(LENGTHS, [1, U64]),
+    "lengths that overflow": two_commits(LENGTHS, [U64, U64]),
+    "a number of puts of 2^64 - 1": two_commits(PUTS, [2, U64]),
+} | {
+    f"{name} are {wrong}": two_commits(column, content)
+    for column, name in enumerate(["prev", "seqs", "puts", "removes", "primaries", "secondaries", "names", "lengths"])
+    for wrong, content in {"a map": {}, "text": "abcd", "nothing": None, "a number": 1}.items()
+    if (name, wrong) != ("prev", "a number")
 }
+
+
+def test_the_good_commit_is_good() -> None:
+    """What the bad ones differ from by one thing each."""
+    assert decode_commits(two_commits()) == [
+        Commit(Seq(5), Seq(4), ((Key("p", "s", "x"), b"1"), (Key("", "", "y"), b"22")), (Key("p", "", "z"),)),
+        Commit(Seq(6), Seq(5), (), (Key("", "", "y"),)),
+    ]
 
 
 @pytest.mark.parametrize("bad", BAD_COMMITS.values(), ids=BAD_COMMITS.keys())
 @pytest.mark.parametrize("stack", [0, 600], ids=["", "deep stack"])
 def test_a_lying_commit_is_a_frame_error(bad: Message, stack: int) -> None:
-    """A commit's index must fit its payload exactly and name only keys that LDK's KVStore would take."""
+    """A commit's columns must fit each other and the payload exactly, with keys that LDK's KVStore takes."""
     with pytest.raises(FrameError) as caught:
         on_stack(stack, lambda: decode_commits(bad))
     assert len(str(caught.value)) < 300
