@@ -9,6 +9,7 @@
      |   |- NotFound (KeyError)      the key is absent: never a failed read
      |   |- StoreLocked              another writer lives; .pid, .epoch
      |   |- StoreFull                no space; retried while running
+     |   |- StoreUnavailable         out of reach for now; retried while running
      |   |- StoreUnwritable          no permission, read-only, not a directory
      |   |- StoreCorrupt             its bytes are damaged
      |   |- StoreForeign             it is not a store of bgsuper's
@@ -18,10 +19,13 @@
      |- WorkerError
      |   |- WorkerStartFailed        no worker came up
      |   |- RestartBudgetSpent       it died too often
+     |   |- PoisonCommit             one commit kills every worker that is given it; .seq
      |   `- RemoteError              the worker's exception, where the original cannot be rebuilt
      `- DecodeError (ValueError)     bytes from outside that mean nothing
          |- FrameError               ... on the pipe between host and worker
          `- ...                      ... from peers: drawn in `bgsuper.lightning.errors`
+
+Beside it stands `ReplayEvent`, which is no error: an event handler raises it to be given its event again.
 
 Rules: a message says what was expected, what came, and what to do. Every class can be pickled with its attributes
 (they cross the pipe), so positional arguments hold the message alone. No message carries a secret.
@@ -85,6 +89,10 @@ class StoreFull(StoreError):
     """No space left (ENOSPC, EDQUOT). While running, the worker retries; at start it is raised."""
 
 
+class StoreUnavailable(StoreError):
+    """Out of reach for now: no descriptors or memory, a server that restarts. While running, the worker retries."""
+
+
 class StoreUnwritable(StoreError):
     """No permission, a read-only file system, or something that is not a directory stands in the way."""
 
@@ -121,6 +129,17 @@ class RestartBudgetSpent(WorkerError):
     """The worker died more often than ``RestartPolicy`` allows."""
 
 
+class PoisonCommit(WorkerError):
+    """One commit or critical snapshot kills every worker that is given it; ``seq`` is its number.
+
+    It was alone with the worker each time, so nothing else can be the culprit. What came before it is durable.
+    """
+
+    def __init__(self, message: str, *, seq: int = 0) -> None:
+        super().__init__(message)
+        self.seq = seq
+
+
 class RemoteError(WorkerError):
     """An exception of the worker that cannot be rebuilt here: not allowed, not picklable, or not importable.
 
@@ -140,3 +159,11 @@ class DecodeError(BgsuperError, ValueError):
 
 class FrameError(DecodeError):
     """The pipe between host and worker carried something that no worker or host of this version sends."""
+
+
+class ReplayEvent(Exception):
+    """Raised by an event handler that could not handle its event now: it comes again soon (LDK's `ReplayEvent`).
+
+    That event and the later ones of its provider stay pending, and are given again after `Timers.replay`, or after a
+    restart if the processor is stopped first.
+    """

@@ -1,4 +1,8 @@
-"""What health reports: how the worker fares, in words and figures. Plain data, imported by everybody."""
+"""What health reports: how the worker fares, in words and figures. Plain data, imported by everybody.
+
+Rule: no state without evidence. `Health.evidence` and each `Transition` say in words what psutil, the kernel or the
+worker said that made the supervisor think so; docs/operating.md says what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,45 @@ class WorkerState(Enum):
     IDLE = "idle"  #: not started yet
     STARTING = "starting"  #: launched, no HELLO yet
     READY = "ready"  #: acknowledging what it is sent
-    LAGGING = "lagging"  #: the oldest un-acknowledged commit is older than the limit
+    LAGGING = "lagging"  #: the oldest un-acknowledged commit is older than the limit, but it gets on
+    DISK_STALLED = "disk stalled"  #: uninterruptible in the kernel, nothing moves: the disk does not answer
     DISK_FULL = "disk full"  #: no space; the worker retries, nothing is lost
+    RETRYING = "retrying"  #: the store is out of reach for now; the worker retries, nothing is lost
     STOPPED = "stopped"  #: stopped by a signal or a debugger (psutil: stopped, tracing-stop)
-    DYING = "dying"  #: killed by us, not yet provably dead
+    HUNG = "hung"  #: work waits, nothing is done, and it is not the disk; about to be killed
+    BLOATED = "bloated"  #: more memory than the limit; finishing what it has, to be replaced
+    DYING = "dying"  #: killed by us, or ending by itself; not yet provably dead
     WEDGED = "wedged"  #: SIGKILL sent and still alive: stuck in the kernel; no successor may start
     EXITED = "exited"  #: dead; its successor is due
     STOPPING = "stopping"  #: draining on our request
     ENDED = "ended"  #: stopped by us, everything acknowledged
     FAILED = "failed"  #: given up; the error comes out of join() and stop()
+
+
+class DeathCause(Enum):
+    """Why a worker died, as far as its exit status and its last words tell."""
+
+    ASKED = "asked"  #: we asked it to end: stop(), or a planned replacement
+    OUTSIDE = "outside"  #: a signal that was not ours: an operator, the OOM killer, a service manager
+    KILLED = "killed"  #: SIGKILL by us: it hung, was stopped too long, said nonsense, or stop() ran out of time
+    CRASHED = "crashed"  #: by its own doing: a fault signal, an exception of no store's, an exit nobody asked for
+    BOOT = "boot"  #: before HELLO, and not for its store's sake; or it could not be launched at all
+    STORE = "store"  #: the store, or the user's persister, refused: not to be tried again
+    SYNC = "sync"  #: the disk refused a sync
+    UNAVAILABLE = "unavailable"  #: the store could not be opened for now: no space, no descriptors
+    UNKNOWN = "unknown"  #: another part of the host took the exit status
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state."""
+
+    at: float  #: seconds since 1970 by the clock on the wall, as it stands when the log is read
+    before: WorkerState
+    state: WorkerState
+    evidence: str  #: what it rests on, in words
+    pid: int | None  #: the worker's; None while there is none
+    cause: DeathCause | None = None  #: where a death is what happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +73,7 @@ class Health:
     epoch: int
     restarts: int
     last_death: str | None
+    last_cause: DeathCause | None
     submitted: Seq
     durable: Seq
     unacked_bytes: int

@@ -2,6 +2,9 @@
 
 `FaultyVFS` stands between SQLite and its own VFS. It overrides `xSync` (delay, EIO, kill points: costs nothing beside a
 sync) and `xWrite` (ENOSPC, counters). `faulty_fsync` does the same for what the store syncs itself.
+
+A write that gets stuck in the kernel under it (a frozen file system) holds the GIL, which SQLite's own VFS does not: a
+worker under a fault plan then sends no heartbeats.
 """
 
 from __future__ import annotations

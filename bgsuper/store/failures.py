@@ -3,6 +3,7 @@
 The supervisor acts on the class alone, so this table decides what is retried, what costs a worker, and what is fatal:
 
     no space (ENOSPC, EDQUOT, SQLITE_FULL)                  StoreFull        retried by the worker
+    no descriptors (EMFILE, ENFILE)                         StoreUnavailable retried by the worker
     no permission, read-only, not a directory               StoreUnwritable  fatal
     damaged (SQLITE_CORRUPT, SQLITE_NOTADB, wrong schema)   StoreCorrupt     fatal
     another program holds the database (SQLITE_BUSY)        StoreLocked      fatal
@@ -12,13 +13,16 @@ The supervisor acts on the class alone, so this table decides what is retried, w
 from __future__ import annotations
 
 import errno
+import os
 from typing import Final
 
 import apsw
 
-from ..errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreUnwritable, SyncFailed
+from ..errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreUnavailable, StoreUnwritable, SyncFailed
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: open() alone says these, so that no sync can have failed.
+NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UNWRITABLE: Final = frozenset(
     {
         errno.EACCES,
@@ -39,6 +43,8 @@ def from_os_error(error: OSError, doing: str) -> StoreError:
     said = f"{doing} failed: {error.strerror or error}"
     if error.errno in NO_SPACE:
         return StoreFull(f"{said}; free some space")
+    if error.errno in NO_DESCRIPTORS:
+        return StoreUnavailable(f"{said}; raise the limit of open files")
     if error.errno in _UNWRITABLE:
         return StoreUnwritable(f"{said}; expected a directory that this user can write to")
     return SyncFailed(f"{said}; check the disk and the kernel log")
@@ -59,6 +65,8 @@ def from_sqlite_error(error: apsw.Error, doing: str, *, system_errno: int = 0) -
             return SyncFailed(f"{said} (SQLite code {extended}); check the disk and the kernel log")
         case apsw.CorruptError() | apsw.NotADBError() | apsw.SQLError() | apsw.FormatError():
             return StoreCorrupt(f"{said}; restore a backup or salvage the database")
+        case apsw.CantOpenError() if system_errno in NO_DESCRIPTORS:
+            return StoreUnavailable(f"{said}: {os.strerror(system_errno)}; raise the limit of open files")
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.CantOpenError() | apsw.AuthError():
             return StoreUnwritable(f"{said}; expected files that this user can write to")
         case apsw.BusyError() | apsw.LockedError():

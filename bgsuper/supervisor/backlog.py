@@ -10,7 +10,9 @@ Rules:
    with it.
 5. Commits pass between the chunks of a snapshot, unless one of them touches its key: that one must come after it, or
    the worker would take the snapshot for the newer value.
-6. `Backlogged` is raised only from the hard limit on, judged before adding: a `writable` backlog takes any commit.
+6. `one_at_a_time` (something submitted is suspected of killing workers): a commit or snapshot goes out only when the
+   worker has nothing else in hand, so that whatever it dies of is known.
+7. `Backlogged` is raised only from the hard limit on, judged before adding: a `writable` backlog takes any commit.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ class Backlog:
         self.submitted = Seq(0)
         self.acked_commit = Seq(0)  #: the newest commit known to be durable
         self.unacked_bytes = 0
+        self.one_at_a_time = False
         self._newest_commit = Seq(0)
         self._sent: deque[_Pending] = deque()
         self._queued: deque[_Pending] = deque()
@@ -262,6 +265,11 @@ class Backlog:
             self._promises.pop(key, None)
         return key, settled
 
+    def drop_snapshot(self, seq: Seq) -> tuple[Key, list[Seq]] | None:
+        """Give up a snapshot in flight, unless it is critical; as `snapshot_done`."""
+        snapshot = next((snapshot for snapshot in self._in_flight.values() if snapshot.seq == seq), None)
+        return None if snapshot is None or snapshot.critical else self.snapshot_done(seq)
+
     # -- sending ------------------------------------------------------------------------------------------------------
 
     @property
@@ -271,11 +279,45 @@ class Backlog:
 
     @property
     def has_output(self) -> bool:
+        if self.one_at_a_time and self._wire is None and (self._sent or self._in_flight):
+            return False
         return bool(self._queued) or self._wire is not None or self._next_snapshot() is not None
+
+    @property
+    def unsent(self) -> bool:
+        """Whether anything is yet to be put on the wire, now or later."""
+        return bool(self._queued or self._waiting) or self._wire is not None
+
+    @property
+    def half_sent(self) -> bool:
+        """Whether a snapshot is on the wire, and more of it is to come."""
+        return self._wire is not None
+
+    def alone(self) -> Seq | None:
+        """The number of the only thing that the worker has in hand, if it is only one."""
+        if len(self._sent) + len(self._in_flight) != 1:
+            return None
+        if self._sent:
+            return self._sent[0].commit.seq
+        return next(iter(self._in_flight.values())).seq
+
+    def describe(self, seq: Seq) -> str:
+        """What was submitted under a number that is not acknowledged, in words; values are nobody's to read."""
+        for pending in (*self._sent, *self._queued):
+            if pending.commit.seq == seq:
+                keys = [*(key for key, _ in pending.commit.puts), *pending.commit.removes]
+                more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+                return f"commit {seq} ({', '.join(map(str, keys[:3]))}{more})"
+        for snapshot in (*self._in_flight.values(), *self._waiting.values()):
+            if snapshot.seq == seq:
+                return f"snapshot {seq} ({snapshot.key})"
+        return str(seq)
 
     def take(self) -> Iterator[bytes]:
         """The frames to send next, as bytes pieces; encoding happens as they are drawn. Empty if nothing waits."""
-        if self._queued and not self._wire_first:
+        if not self.has_output:
+            return iter(())
+        if self._queued and not self._wire_first and not (self.one_at_a_time and self._wire is not None):
             return self._take_commits()
         if self._wire is None:
             snapshot = self._next_snapshot()
@@ -287,7 +329,12 @@ class Backlog:
             self._wire = encode_message(Kind.SNAPSHOT, snapshot.seq, fields, snapshot.pieces)
             self._wire_frames = frame_count(snapshot.size - OVERHEAD_BYTES)
             self._wire_key = snapshot.key
+        return self.take_rest()
+
+    def take_rest(self) -> Iterator[bytes]:
+        """The next frame of the snapshot on the wire."""
         wire = self._wire
+        assert wire is not None
         self._wire_frames -= 1
         if not self._wire_frames:
             self._end_wire()
@@ -300,7 +347,8 @@ class Backlog:
     def _take_commits(self) -> Iterator[bytes]:
         batch: list[Commit] = []
         size = 0
-        while self._queued and len(batch) < TAKE_COMMITS:
+        most = 1 if self.one_at_a_time else TAKE_COMMITS
+        while self._queued and len(batch) < most:
             if batch and size + self._queued[0].size > TAKE_BYTES:
                 break  # one that is large goes alone: with others it might exceed what a message may hold
             pending = self._queued.popleft()

@@ -7,62 +7,63 @@ Rules:
 1. One worker at a time. `Launch` is asked for only when the predecessor is provably dead (`died`). One that does not
    die after SIGKILL is WEDGED: reported, waited for, never replaced.
 2. What is un-acknowledged survives every death and is replayed (`Backlog`).
-3. A first start that fails is the host's to know at once; later deaths are charged to the restart budget.
+3. A first start that fails is the host's to know at once; later deaths are charged to the restart budget, but for
+   those that we asked for. Deaths of its own doing make us look for what it dies of (`poison`).
 4. After a failed sync one fresh worker may try, distrusting the page cache; a second failure within the period is
    `SyncFailed`.
-5. A failure is for good. It is kept as a recipe: each caller gets an exception object of its own.
-6. stop() is bounded: drain, then SIGKILL, then abandon, on one deadline.
+5. A worker stuck in the disk is never killed for it: that would not free it. One that is hung writes down where, and
+   is killed; one that has grown too large finishes what it has, and is replaced (`diagnosis` tells them apart).
+6. A failure is for good. It is kept as a recipe: each caller gets an exception object of its own.
+7. stop() is bounded: drain, then SIGKILL, then abandon, on one deadline (`stopping`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from random import Random
-from typing import Final, Literal, NoReturn
+from typing import Literal, NoReturn
 
 from ..errors import (
     ConfigError,
     FrameError,
+    PoisonCommit,
     RestartBudgetSpent,
     ShutdownIncomplete,
     StoreInconsistent,
     WorkerError,
     WorkerStartFailed,
 )
+from ..health import DeathCause, Transition
 from ..ipc.frames import Kind
 from ..ipc.messages import Message
 from ..ipc.remote import Allowed, RemoteException
 from ..key import Key, Seq
 from .backlog import Backlog
-from .life import LIVE, TRANSITIONS, Event, IllegalTransition, State
-from .policy import Limits, RestartBudget, RestartPolicy
+from .children import Exit
+from .diagnosis import Doctor, Finding
+from .fencing import check_epoch
+from .history import History
+from .incumbent import Deadlines, Incumbent
+from .life import KILLABLE, LIVE, TRANSITIONS, Event, IllegalTransition, State
+from .poison import PoisonSearch
+from .policy import Limits, RestartPolicy
 from .requests import Request, Requests
+from .restarts import Restarts
+from .snapshot_failures import Recipe, SnapshotFailures
+from .stopping import Stop
+from .vitals import Vitals
 
 
 class Action(Enum):
     """What the shell is to do."""
 
     LAUNCH = auto()  #: start a worker, report `launched` or `launch_failed`
-    KILL = auto()  #: SIGKILL, through the pidfd
+    DUMP = auto()  #: have it write its stacks to its standard error
+    KILL = auto()  #: SIGKILL
     HALF_CLOSE = auto()  #: everything is on the wire: shut our sending side
     ABANDON = auto()  #: stop watching a worker that will not die
-
-
-#: What of the remaining time stop() keeps for SIGKILL to work, as a share and in seconds at most.
-KILL_SHARE: Final = 0.2
-KILL_RESERVE_S: Final = 2.0
-#: Less than this is too little for the kernel to end a healthy process.
-KILL_LEAST_S: Final = 0.05
-
-#: How long a successor waits that found no space to open the store.
-NO_SPACE_RETRY_S: Final = 2.0
-
-#: How many failed writes of snapshots are remembered for whoever still waits for their numbers.
-KEPT_FAILURES: Final = 256
-
-Recipe = Callable[[], BaseException]
 
 
 class Core:
@@ -74,46 +75,39 @@ class Core:
         self.requests = Requests(allowed)
         self.allowed = allowed
         self.actions: deque[Action] = deque()
+        self.history = History()
+        self.snapshot_failures = SnapshotFailures()
         self.state, self.since, self.evidence = State.IDLE, 0.0, "not started yet"
         self.epoch = 0
         self.atomic = True
         self.restarts = 0
         self.last_death: str | None = None
+        self.last_cause: DeathCause | None = None
         self.distrust_cache = False
-        #: Errors of snapshots that are not critical: of each key's newest one, and by number for who waits for it.
-        self.snapshot_failures: dict[Key, RemoteException] = {}
-        self._failed_snapshots: deque[tuple[frozenset[Seq], RemoteException]] = deque(maxlen=KEPT_FAILURES)
         self.syncs: deque[float] = deque(maxlen=1024)  #: seconds that the latest groups took
         self._failure: Recipe | None = None
-        self._crashes = RestartBudget(policy, policy.intensity, random)
-        self._boot_failures = RestartBudget(policy, policy.start_intensity, random)
-        self._failed_syncs: deque[float] = deque()
-        self._said_hello = False  #: this worker
-        self._killed = False  #: this worker
+        self._restarts = Restarts(policy, random)
+        self._poison = PoisonSearch()
+        self._worker = Incumbent(Doctor(policy, 0.0), Deadlines())
         self._launches = 0  #: since the last HELLO
-        self._no_space = False  #: this worker ended for want of space
-        self._ever_said_hello = False  #: any worker of this supervisor
-        self._goodbye: RemoteException | None = None  #: why this worker said it ends
-        self._hello_by: float | None = None
-        self._dead_by: float | None = None
+        self._ever_greeted = False  #: any worker of this supervisor said HELLO
         self._launch_at: float | None = None
-        self._frozen_until: float | None = None
-        self._stop_by: float | None = None
-        self._kill_at: float | None = None
-        self._out_of_time = False  #: stop() is past draining
-        self._shutdown_sent = False
-        self._up_since = 0.0
+        self._stop = Stop()
 
     # -- the table ----------------------------------------------------------------------------------------------------
 
-    def _go(self, event: Event, now: float, evidence: str) -> None:
+    def _go(self, event: Event, now: float, evidence: str, cause: DeathCause | None = None) -> None:
         try:
             state = TRANSITIONS[self.state, event]
         except KeyError:
             raise IllegalTransition(f"a worker that is {self.state.name} cannot {event.name} ({evidence})") from None
         if state is not self.state:
+            self.history.add(Transition(now, self.state, state, evidence, self._worker.pid, cause))
             self.state, self.since = state, now
         self.evidence = evidence
+
+    def _may(self, event: Event) -> bool:
+        return (self.state, event) in TRANSITIONS
 
     @property
     def ended(self) -> bool:
@@ -123,20 +117,21 @@ class Core:
     @property
     def greeted(self) -> bool:
         """Whether any worker has said HELLO: from then on commits are taken."""
-        return self._ever_said_hello
+        return self._ever_greeted
 
     @property
     def stopping(self) -> bool:
-        return self._stop_by is not None
+        return self._stop.asked
 
     @property
     def failed(self) -> bool:
         """Whether it failed for good. `failure()` makes an exception object, which is not for asking."""
         return self._failure is not None
 
-    def snapshot_error(self, seq: Seq) -> RemoteException | None:
-        """Why the snapshot with that number, or the newer one that took its place, could not be written, if so."""
-        return next((error for settled, error in self._failed_snapshots if seq in settled), None)
+    @property
+    def lane(self) -> int | None:
+        """The native id of the worker's snapshot thread, once it has one."""
+        return self._worker.lane
 
     def failure(self) -> BaseException | None:
         """A fresh exception object if the supervisor failed for good."""
@@ -150,26 +145,24 @@ class Core:
 
     def _launch(self, now: float, timeout: float, evidence: str) -> None:
         self._go(Event.LAUNCH, now, evidence)
-        self._said_hello = self._killed = self._shutdown_sent = self._no_space = False
+        self._worker = Incumbent(Doctor(self.policy, now), Deadlines(hello_by=now + timeout))
         self._launches += 1
-        self._goodbye = None
-        self._hello_by = now + timeout
         self.requests.replay()
         self.actions.append(Action.LAUNCH)
 
     def commit(self, puts: Mapping[Key, bytes], removes: Collection[Key], now: float) -> Seq:
-        if self._failure is not None or self._stop_by is not None or not self._ever_said_hello:
+        if self._failure is not None or self._stop.stop_by is not None or not self._ever_greeted:
             self._refuse_submission()
         return self.backlog.commit(puts, removes, now)
 
     def snapshot(self, key: Key, pieces: Iterable[bytes], critical: bool, now: float) -> Seq:
-        if self._failure is not None or self._stop_by is not None or not self._ever_said_hello:
+        if self._failure is not None or self._stop.stop_by is not None or not self._ever_greeted:
             self._refuse_submission()
         return self.backlog.snapshot(key, pieces, critical, now)
 
     def ask(self, kind: Kind, fields: list[object]) -> Request:
         """Ask the worker; its answer knows every commit submitted so far."""
-        if not self._ever_said_hello:
+        if not self._ever_greeted:
             raise ConfigError("the supervisor is not running: read between start() and stop()")
         return self.requests.ask(kind, fields, self.backlog.submitted)
 
@@ -183,21 +176,13 @@ class Core:
 
         Called again, it can only tighten the deadline.
         """
-        stop_by = now + max(timeout, 2 * KILL_LEAST_S)
-        if self.ended or (self._stop_by is not None and stop_by >= self._stop_by):
-            return
-        kill_at = stop_by - min(KILL_RESERVE_S, max(KILL_LEAST_S, KILL_SHARE * timeout))
-        again = self._kill_at is not None
-        self._stop_by = stop_by
-        self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
-        if again:
+        if self.ended or not self._stop.ask(now, timeout):
             return
         if self.state is State.IDLE:
             self._go(Event.STOP, now, "stopped before it was started")
         elif self.state in LIVE:
-            self._frozen_until = None
             self._go(Event.STOP, now, "draining for stop()")
-        elif self.state is State.STARTING and not self._ever_said_hello:
+        elif self.state is State.STARTING and not self._ever_greeted:
             self._kill(now, "stop() came before the first HELLO")
         elif self.state is State.EXITED and not self.backlog.unacked:
             self._end(now)
@@ -206,18 +191,21 @@ class Core:
             self._launch_at = now
             self._launch_if_due(now)
 
-    # -- what the shell reports ---------------------------------------------------------------------------------------
+    # -- what the shell reports: the worker's words -------------------------------------------------------------------
+
+    def launched(self, pid: int) -> None:
+        self._worker.pid = pid
 
     def launch_failed(self, error: Exception, now: float) -> None:
         """No process could be made. Later ones may be luckier; a first start tells its host."""
-        self.last_death = f"could not be launched: {error}"
+        self.last_death, self.last_cause = f"could not be launched: {error}", DeathCause.BOOT
         text = f"no worker could be launched: {error}; check memory, descriptors and the Python interpreter"
-        if not self._ever_said_hello:
+        if not self._ever_greeted:
             self._fail(lambda: WorkerStartFailed(text))
             self._go(Event.FAIL, now, self.last_death)
             return
-        self._go(Event.DIE, now, self.last_death)
-        self._dead_by = None
+        self._go(Event.DIE, now, self.last_death, DeathCause.BOOT)
+        self._worker.due.dead_by = None
         self._after_death(now)
 
     def received(self, message: Message, now: float) -> None:
@@ -228,7 +216,7 @@ class Core:
             self.broken(error, now)
 
     def _handle(self, message: Message, now: float) -> None:
-        if not self._said_hello and message.kind not in (Kind.HELLO, Kind.ERROR):
+        if self._worker.greeted_at is None and message.kind not in (Kind.HELLO, Kind.ERROR):
             raise FrameError(f"{message.kind.name} came before HELLO")
         match message:
             case Message(
@@ -241,24 +229,21 @@ class Core:
                 self._progress(now)
             case Message(kind=Kind.SNAPSHOT_ACK):
                 key, _ = self.backlog.snapshot_done(message.seq)
-                self.snapshot_failures.pop(key, None)
+                self.snapshot_failures.forget(key)
                 self._progress(now)
             case Message(kind=Kind.SNAPSHOT_FAILED):
                 error = RemoteException.decode(message.fields, allowed=self.allowed)
-                key, settled = self.backlog.snapshot_done(message.seq)
-                self.snapshot_failures[key] = error
-                self._failed_snapshots.append((frozenset(settled), error))
+                self.snapshot_failures.add(*self.backlog.snapshot_done(message.seq), error.rebuild)
+                self._progress(now)
             case Message(kind=Kind.REPLY):
                 self.requests.replied(message)
-            case Message(kind=Kind.PROGRESS, fields=[str() as phase, int(), int()]):
-                if self.state is State.READY:
-                    self.evidence = f"its writer is in phase {phase!r:.40}"
+                self._worker.doctor.got_on(now)
+            case Message(kind=Kind.PROGRESS, fields=[str() as phase, int() as done, int(), int() as lane]):
+                self._heartbeat(phase, done, lane, now)
             case Message(kind=Kind.RETRYING):
-                error = RemoteException.decode(message.fields, allowed=self.allowed)
-                if self.state in (State.READY, State.LAGGING, State.DISK_FULL):
-                    self._go(Event.NO_SPACE, now, f"the worker retries: {error.summary}")
+                self._retrying(RemoteException.decode(message.fields, allowed=self.allowed), now)
             case Message(
-                kind=Kind.ERROR, fields=[("fatal" | "sync" | "full" | "crash") as verdict, list() as described]
+                kind=Kind.ERROR, fields=[("fatal" | "sync" | "unavailable" | "crash") as verdict, list() as described]
             ):
                 self._goodbye_said(verdict, RemoteException.decode(described, allowed=self.allowed), now)
             case _:
@@ -269,9 +254,10 @@ class Core:
             if self.state in (State.DYING, State.WEDGED):
                 return  # it was killed while it said it
             raise FrameError("HELLO came twice")
-        if self._ever_said_hello:
+        if self._ever_greeted:
             try:
-                self._check_successor(epoch)
+                if self.atomic:
+                    check_epoch(epoch, self.epoch, self._launches)
                 self.backlog.replay(last_commit)
             except StoreInconsistent as error:
                 text = str(error)
@@ -281,88 +267,179 @@ class Core:
         else:
             self.backlog.opened(last_commit, last_seq)
         self.epoch, self.atomic = epoch, atomic
-        self._said_hello = self._ever_said_hello = True
-        self._hello_by = None
+        self._ever_greeted = True
+        self._worker.greeted_at, self._worker.due.hello_by = now, None
+        self._worker.doctor.got_on(now)
         self._launches = 0
-        self._up_since = now
         self._go(Event.HELLO, now, f"said HELLO with epoch {epoch}")
         if self.stopping:
             self._go(Event.STOP, now, "draining for stop()")
 
-    def _check_successor(self, epoch: int) -> None:
-        if not self.atomic:
-            return
-        if epoch <= self.epoch:
-            raise StoreInconsistent(
-                f"the store's epoch went from {self.epoch} to {epoch}: it was replaced by an older copy; restore it"
-            )
-        # Each of our workers raises it once. A stranger's commits may bear the numbers of our un-acknowledged ones.
-        if epoch > self.epoch + self._launches:
-            raise StoreInconsistent(
-                f"the store's epoch went from {self.epoch} to {epoch} with {self._launches} of our workers: "
-                "another program opened it in between; keep one supervisor to a store"
-            )
-
     def _progress(self, now: float) -> None:
-        self._crashes.proved_itself(now - self._up_since)
-        self._boot_failures.proved_itself(now - self._up_since)
+        """Something that was submitted is settled."""
+        assert self._worker.greeted_at is not None
+        if self._restarts.proved_itself(now - self._worker.greeted_at):
+            self._poison.acquit()
+        self._poison.settled(self.backlog.durable)
+        self.backlog.one_at_a_time = self._poison.on
+        self._got_on(now, "it acknowledges again")
+
+    def _heartbeat(self, phase: str, done: int, lane: int, now: float) -> None:
+        self._worker.lane = lane or None
+        if self._worker.doctor.heartbeat(phase, done, now) and self.state is not State.DISK_STALLED:
+            self._got_on(now, f"it gets on: its writer is in phase {phase!r:.40}")
+        elif self.state is State.READY:
+            self.evidence = f"its writer is in phase {phase!r:.40}"
+
+    def _got_on(self, now: float, evidence: str) -> None:
+        """It did something: whatever it was suspected of, it is not."""
+        self._worker.doctor.got_on(now)
+        self._worker.due.dumped_by = None
+        if self.state is State.READY or not self._may(Event.CATCH_UP):
+            return
         late = self._late_at()
-        if self.state is State.DISK_FULL or (self.state is State.LAGGING and (late is None or late > now)):
-            self._go(Event.CATCH_UP, now, "it acknowledges again")
+        if self.state is not State.LAGGING or late is None or late > now:
+            self._go(Event.CATCH_UP, now, evidence)
+
+    def _retrying(self, error: RemoteException, now: float) -> None:
+        self._worker.doctor.got_on(now)
+        event = Event.NO_SPACE if error.type_name == "bgsuper.errors.StoreFull" else Event.RETRY
+        if self._may(event):
+            self._worker.due.dumped_by = None
+            self._go(event, now, f"the worker retries: {error.summary}")
 
     def _goodbye_said(self, verdict: str, error: RemoteException, now: float) -> None:
-        self._goodbye = error
+        self._worker.verdict, self._worker.goodbye = verdict, error
         self.last_death = error.summary
-        self._no_space = verdict == "full"
-        if verdict == "fatal" or (not self._ever_said_hello and verdict in ("sync", "full")):
+        if verdict == "fatal" or (not self._ever_greeted and verdict in ("sync", "unavailable")):
             self._fail(error.rebuild)
-        elif self._no_space:
+        elif verdict == "unavailable":
             if self.stopping:
                 self._fail(error.rebuild)
         elif verdict == "sync":
-            while self._failed_syncs and self._failed_syncs[0] <= now - self.policy.period_s:
-                self._failed_syncs.popleft()
-            if self._failed_syncs:
+            if self._restarts.sync_failed(now):
                 self._fail(error.rebuild)
-            self._failed_syncs.append(now)
             self.distrust_cache = True
         if self.state not in (State.DYING, State.WEDGED):
             self._expect_death(now, f"it ends: {error.summary}")
 
     def pipe_closed(self, now: float) -> None:
         """The worker closed the pipe, or takes no more from it: it ends."""
-        if self.state in (*LIVE, State.STARTING, State.STOPPING) and not self._shutdown_sent:
+        if self.state in KILLABLE and not self._worker.shutdown_sent:
             self._expect_death(now, "it closed the pipe")
 
     def _expect_death(self, now: float, evidence: str) -> None:
         # It ends by itself; if it does not, `handle_timer` kills it.
         self._go(Event.KILL, now, evidence)
-        self._hello_by = None
-        self._dead_by = now + self.policy.kill_timeout_s
+        self._worker.due.hello_by = None
+        self._worker.due.dead_by = now + self.policy.kill_timeout_s
 
     def broken(self, error: Exception, now: float) -> None:
         """The pipe carried nonsense, or broke while the process lives: nothing it says can be trusted."""
-        if self.state in (*LIVE, State.STARTING, State.STOPPING):
+        if self.state in KILLABLE:
+            self._worker.own_doing = True
             self._kill(now, f"the pipe broke: {error}")
 
-    def died(self, status: str, last_words: str, now: float) -> None:
+    def transferred(self, now: float) -> None:
+        """A part of something large went through the pipe."""
+        self._worker.doctor.got_on(now)
+
+    # -- what the shell reports: how it looks from outside ------------------------------------------------------------
+
+    def looked(self, vitals: Vitals, now: float) -> None:
+        """A look at the living worker. What is in the table happens; what is not (it starts, it drains) is told."""
+        worker = self._worker
+        work_waits = self.backlog.unacked > 0 or self.requests.pending
+        diagnosis = worker.doctor.look(vitals, now, work_waits=work_waits)
+        if diagnosis is None:
+            return
+        finding, evidence = diagnosis
+        if finding is not Finding.STOPPED:
+            # A debugger's stop is never answered with a kill.
+            worker.due.frozen_until = None
+        if self._thawed(finding):
+            self._go(Event.THAW, now, evidence)
+        match finding:
+            case Finding.STOPPED | Finding.TRACED:
+                if self._may(Event.FREEZE):
+                    self._go(Event.FREEZE, now, evidence)
+                frozen = finding is Finding.STOPPED and self.state in (State.STOPPED, State.STOPPING)
+                if frozen and worker.due.frozen_until is None:
+                    worker.due.frozen_until = now + self.policy.stopped_grace_s
+            case Finding.STALLED if self._may(Event.STALL):
+                self._go(Event.STALL, now, evidence)
+            case Finding.HUNG if worker.greeted_at is not None and worker.due.dumped_by is None:
+                self._hung(now, evidence)
+            case Finding.OVER_HARD if self.state in KILLABLE:
+                if self._may(Event.BLOAT):
+                    self._go(Event.BLOAT, now, evidence)
+                worker.own_doing = True
+                self._kill(now, evidence)
+            case Finding.OVER_SOFT if self._may(Event.BLOAT) and self._restarts.may_recycle(now):
+                self._go(Event.BLOAT, now, f"{evidence}; it finishes what it has, and is replaced")
+                worker.recycled = True
+                worker.due.finished_by = now + self.policy.recycle_timeout_s
+        if self.state is State.WEDGED:
+            self.evidence = f"SIGKILL is pending and it lives: {evidence}"
+        elif self.state is State.STOPPING and finding is not Finding.FINE:
+            self.evidence = evidence
+
+    def _thawed(self, finding: Finding) -> bool:
+        if self.state is State.STOPPED:
+            return finding not in (Finding.STOPPED, Finding.TRACED)
+        return self.state is State.DISK_STALLED and finding is not Finding.STALLED
+
+    def _hung(self, now: float, evidence: str) -> None:
+        """It writes down where it hangs; then it is killed, unless it gets on meanwhile."""
+        if self._may(Event.HANG):
+            self._go(Event.HANG, now, evidence)
+        elif self.state is State.STOPPING:
+            self.evidence = evidence
+        else:
+            return
+        self._worker.due.dumped_by = now + self.policy.dump_s
+        self.actions.append(Action.DUMP)
+
+    # -- death --------------------------------------------------------------------------------------------------------
+
+    def died(self, status: Exit, last_words: str, now: float) -> None:
         """The worker is provably dead, and everything it had sent has been `received`."""
-        why = self._goodbye.summary if self._goodbye is not None else status
-        if self._killed and self._goodbye is None:
-            why = f"killed by us: {self.evidence}"
+        worker = self._worker
+        self.last_cause = cause = worker.cause_of_death(status)
+        why = worker.goodbye.summary if worker.goodbye is not None else str(status)
+        if cause is DeathCause.KILLED:
+            why = f"killed by us: {worker.killed_for}"
         self.last_death = f"{why} ({last_words})" if last_words else why
-        self._go(Event.DIE, now, self.last_death)
-        self._dead_by = self._frozen_until = None
+        self._go(Event.DIE, now, why, cause)
+        worker.due, worker.pid = Deadlines(), None
+        if worker.own_doing or cause is DeathCause.CRASHED:
+            self._search_poison()
         self._after_death(now)
+
+    def _search_poison(self) -> None:
+        culprit = self._poison.died(self.backlog.submitted, self.backlog.alone())
+        if culprit is not None:
+            text = (
+                f"{self.backlog.describe(culprit)} ended every worker that had it alone: {self.last_death}; what came "
+                "before it is durable; keep the store as it is, and find out what that record does to the persister"
+            )
+            recipe: Recipe = lambda: PoisonCommit(text, seq=culprit)  # noqa: E731 - a lambda says that it is called later
+            dropped = self.backlog.drop_snapshot(culprit)
+            if dropped is None:
+                self._fail(recipe)
+            else:
+                self.snapshot_failures.add(*dropped, recipe)
+                self._poison.acquit()
+        self.backlog.one_at_a_time = self._poison.on
 
     def _after_death(self, now: float) -> None:
         """In EXITED: end, fail, or have a successor."""
         if self._failure is None and self.stopping and not self.backlog.unacked:
             self._end(now)
-        elif self._failure is None and self._kill_at is not None and (self._out_of_time or now >= self._kill_at):
+        elif self._failure is None and self._stop.drained(now):
             self._fail_incomplete("killed")
             self._go(Event.FAIL, now, "stop() ran out of time")
-        elif self._failure is None and not self._ever_said_hello:
+        elif self._failure is None and not self._ever_greeted:
             self._fail_start(f"the worker died before HELLO: {self.last_death}")
             self._go(Event.FAIL, now, "it did not start")
         elif self._failure is None:
@@ -376,18 +453,14 @@ class Core:
         self._go(Event.END, now, "stopped; everything is acknowledged")
 
     def _plan_successor(self, now: float) -> None:
-        if self._no_space:
-            self._launch_at = now + NO_SPACE_RETRY_S
-            return
-        delay = self._crashes.died(now)
-        if not self._said_hello and delay is not None:
-            boot_delay = self._boot_failures.died(now)
-            delay = None if boot_delay is None else max(delay, boot_delay)
+        assert self.last_cause is not None
+        delay = self._restarts.delay(self.last_cause, now, greeted=self._worker.greeted_at is not None)
         if delay is None:
             text = f"the worker died more often than the restart policy allows; the last time: {self.last_death}"
             self._fail(lambda: RestartBudgetSpent(text))
             return
-        self._launch_at = now if self.stopping else now + delay
+        # stop() waits for no back-off, but what is out of reach needs time to come back.
+        self._launch_at = now + (0.0 if self.stopping and self.last_cause is not DeathCause.UNAVAILABLE else delay)
         self._launch_if_due(now)
 
     def _launch_if_due(self, now: float) -> None:
@@ -396,85 +469,85 @@ class Core:
             self.restarts += 1
             self._launch(now, self.policy.hello_timeout_s, f"restart {self.restarts}, after: {self.last_death}")
 
-    def vitals(self, status: str, now: float) -> None:
-        """psutil's word on the worker's status."""
-        frozen = status in ("stopped", "tracing-stop")
-        if frozen and self.state in LIVE and self.state is not State.STOPPED:
-            self._go(Event.FREEZE, now, f"psutil says {status}")
-        if self.state is not State.STOPPED:
-            return
-        if not frozen:
-            self._frozen_until = None
-            self._go(Event.THAW, now, f"psutil says {status} again")
-        elif status == "tracing-stop":
-            # A debugger's stop is never answered with a kill.
-            self._frozen_until = None
-        elif self._frozen_until is None:
-            self._frozen_until = now + self.policy.stopped_grace_s
-
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def timer(self) -> float | None:
         """When `handle_timer` must be called next."""
-        times = [self._hello_by, self._dead_by, self._launch_at, self._frozen_until]
+        times = [*self._worker.due.all(), self._launch_at]
         if self.state is State.READY:
             times.append(self._late_at())
         if not self.ended:
-            times += [None if self._out_of_time else self._kill_at, self._stop_by]
+            times += self._stop.timers()
         return min((time for time in times if time is not None), default=None)
 
     def _late_at(self) -> float | None:
         """When the oldest un-acknowledged commit is, or was, too old. A new worker gets the whole time."""
         oldest = self.backlog.oldest()
-        return None if oldest is None else max(oldest, self._up_since) + self.limits.lagging_s
+        if oldest is None or self._worker.greeted_at is None:
+            return None
+        return max(oldest, self._worker.greeted_at) + self.limits.lagging_s
 
     def slept(self, gap: float) -> None:
         """Host and worker did not run for `gap` seconds (suspended, stopped together): no deadline of the worker's
         counts that time."""
-        for name in ("_hello_by", "_dead_by", "_frozen_until"):
-            at: float | None = getattr(self, name)
-            if at is not None:
-                setattr(self, name, at + gap)
+        self._worker.due.postpone(gap)
 
     def handle_timer(self, now: float) -> None:
         """Whatever is due by `now`; nothing ever is once it has ended."""
         if self.ended:
             return
-        if self._hello_by is not None and now >= self._hello_by:
-            self._hello_by = None
+        due = self._worker.due
+        if self._worker.doctor.traced:
+            due.postpone_until(now + self.policy.vitals_interval_s)
+        if due.hello_by is not None and now >= due.hello_by:
+            due.hello_by = None
             if self.state is State.STARTING:
-                if not self._ever_said_hello:
-                    self._fail_start("the worker did not say HELLO within the start deadline; is its disk stuck?")
+                if not self._ever_greeted:
+                    self._fail_start(
+                        f"the worker did not say HELLO within the start deadline{self._seen()}; is its disk stuck?"
+                    )
                 self._kill(now, "no HELLO within the deadline")
-        if self._frozen_until is not None and now >= self._frozen_until:
-            self._frozen_until = None
-            if self.state is State.STOPPED:
+        if due.frozen_until is not None and now >= due.frozen_until:
+            due.frozen_until = None
+            if self.state in (State.STOPPED, State.STOPPING):
                 self._kill(now, f"stopped by a signal for {self.policy.stopped_grace_s:g} s")
+        if due.dumped_by is not None and now >= due.dumped_by:
+            due.dumped_by = None
+            if self.state in (State.HUNG, State.STOPPING):
+                self._worker.own_doing = True
+                self._kill(now, self.evidence)
+        if due.finished_by is not None and now >= due.finished_by:
+            due.finished_by = None
+            if self.state in (State.BLOATED, State.STOPPING):
+                self._kill(now, f"too large, and not finished after {self.policy.recycle_timeout_s:g} s")
         late = self._late_at() if self.state is State.READY else None
         if late is not None and now >= late:
             self._go(Event.LAG, now, f"the oldest un-acknowledged commit is older than {self.limits.lagging_s:g} s")
         self._launch_if_due(now)
-        if self._dead_by is not None and now >= self._dead_by:
+        if self._worker.due.dead_by is not None and now >= self._worker.due.dead_by:
             self._outlived(now)
         self._enforce_stop(now)
 
+    def _seen(self) -> str:
+        latest = self._worker.doctor.latest
+        return "" if latest is None else f": {latest.evidence}"
+
     def _outlived(self, now: float) -> None:
-        if not self._killed:
-            self._send_kill(now)  # it said it would end, and did not
+        if self._worker.killed_for is None:
+            self._send_kill(now, "it said that it ends, and did not")
             return
-        self._dead_by = None
+        self._worker.due.dead_by = None
         self._go(Event.OUTLIVE, now, f"alive {self.policy.kill_timeout_s:g} s after SIGKILL: stuck in the kernel")
 
     def _enforce_stop(self, now: float) -> None:
-        if self._kill_at is not None and now >= self._kill_at and not self._out_of_time:
-            self._out_of_time = True
-            if self.state in (*LIVE, State.STARTING, State.STOPPING):
+        if self._stop.runs_out(now):
+            if self.state in KILLABLE:
                 self._kill(now, "stop() ran out of time")
-            elif self.state is State.DYING and not self._killed:
-                self._send_kill(now)  # it said that it ends; there is no time left to wait for that
+            elif self.state is State.DYING and self._worker.killed_for is None:
+                self._send_kill(now, "it said that it ends, and stop() cannot wait for that")
             elif self.state is State.EXITED:
                 self._after_death(now)
-        if self._stop_by is not None and now >= self._stop_by and self.state in (State.DYING, State.WEDGED):
+        if self._stop.over(now) and self.state in (State.DYING, State.WEDGED):
             self._fail_incomplete("abandoned")
             self._go(Event.FAIL, now, "abandoned: SIGKILL did not end it before stop()'s deadline")
             self.actions.append(Action.ABANDON)
@@ -483,12 +556,12 @@ class Core:
 
     def _kill(self, now: float, evidence: str) -> None:
         self._go(Event.KILL, now, evidence)
-        self._send_kill(now)
+        self._send_kill(now, evidence)
 
-    def _send_kill(self, now: float) -> None:
-        self._killed = True
-        self._hello_by = None
-        self._dead_by = now + self.policy.kill_timeout_s
+    def _send_kill(self, now: float, why: str) -> None:
+        self._worker.killed_for = why
+        self._worker.due.hello_by = None
+        self._worker.due.dead_by = now + self.policy.kill_timeout_s
         self.actions.append(Action.KILL)
 
     def shell_failed(self, error: BaseException, now: float) -> None:
@@ -516,20 +589,24 @@ class Core:
 
     @property
     def has_output(self) -> bool:
-        if not self._said_hello or self.state in (State.DYING, State.WEDGED, State.EXITED):
+        worker = self._worker
+        if worker.greeted_at is None or worker.shutdown_sent or self.state not in KILLABLE:
             return False
-        if self._shutdown_sent:
-            return False
-        return self.stopping or self.backlog.has_output or self.requests.due(None)
+        if worker.recycled or self.backlog.has_output or self.requests.due(self.backlog.next_commit):
+            return True
+        return self.stopping and not self.backlog.unsent
 
     def take(self) -> Iterator[bytes]:
         """The frames to send next."""
         if not self.has_output:
             return iter(())
-        if self.requests.due(self.backlog.next_commit):
-            return self.requests.take()
-        if self.backlog.has_output:
-            return self.backlog.take()
-        self._shutdown_sent = True
+        if not self._worker.recycled:
+            if self.requests.due(self.backlog.next_commit):
+                return self.requests.take()
+            if self.backlog.has_output:
+                return self.backlog.take()
+        elif self.backlog.half_sent:
+            return self.backlog.take_rest()
+        self._worker.shutdown_sent = True
         self.actions.append(Action.HALF_CLOSE)
         return iter(())

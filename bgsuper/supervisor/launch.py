@@ -1,23 +1,27 @@
-"""Launching the worker, and the only truth about its death: a pidfd.
+"""Launching the worker.
 
 Rules (reference: CPython's and others' bugs that they avoid):
 1. Exec a fresh interpreter, never fork: a fork copies locks that nobody will release.
 2. Tiny arguments; everything else goes over the pipe.
-3. Signals go through the pidfd, so that they can never hit a process that merely got the same pid.
-4. The exit status may be unknown: a host that ignores SIGCHLD, or reaps everybody's children, takes it. Death is
-   still seen.
-5. A session of its own: Ctrl-C in the terminal reaches the host, and the host tells the worker.
+3. What is launched is watched from its first moment, or does not live: `children` knows of its death.
+4. A session of its own: Ctrl-C in the terminal reaches the host, and the host tells the worker.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final, Protocol
+
+from .children import Child, Exit, MakeChild, best_child
+from .children.pidfd import PidfdChild
+
+__all__ = ["Child", "Exit", "Launcher", "PidfdChild", "launch"]
+
+#: How long a worker that cannot be watched is waited for once it is killed.
+GIVE_UP_S: Final = 1.0
 
 #: Where this bgsuper is, so that the worker is the same one.
 PACKAGE_ROOT: Final = str(Path(__file__).parents[2])
@@ -30,23 +34,12 @@ BOOT: Final = (
 )
 
 
-class Child(Protocol):
-    """A launched worker. `fileno()` is readable once it is dead."""
+class _Process(subprocess.Popen[bytes]):
+    """Not the garbage collector's to wait for. Where SIGCHLD is ignored, Popen would warn of a program that "is still
+    running" though it could not even be executed."""
 
-    pid: int
-    socket: socket.socket  #: the host's end of the pipe, non-blocking
-    stderr: int  #: the read end of its standard error, non-blocking
-
-    def fileno(self) -> int: ...
-
-    def kill(self) -> None:
-        """SIGKILL; nothing if it is dead already."""
-
-    def reap(self) -> str:
-        """After death: take the exit status away, and say it in words."""
-
-    def close(self) -> None:
-        """Close every descriptor that belongs to it."""
+    def __del__(self) -> None:
+        pass
 
 
 class Launcher(Protocol):
@@ -54,58 +47,18 @@ class Launcher(Protocol):
         """Start a worker; `OSError` if that is impossible (no interpreter, no memory, no descriptors)."""
 
 
-class PidfdChild:
-    """A worker on Linux."""
-
-    def __init__(self, process: subprocess.Popen[bytes], pidfd: int, ours: socket.socket) -> None:
-        assert process.stderr is not None
-        self._process, self._pidfd = process, pidfd
-        self.pid = process.pid
-        self.socket = ours
-        self.stderr = process.stderr.fileno()
-
-    def fileno(self) -> int:
-        return self._pidfd
-
-    def kill(self) -> None:
-        try:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # dead and reaped by another
-
-    def reap(self) -> str:
-        try:
-            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            result = None
-        if result is None:
-            self._process.returncode = 0  # whatever it was: another took it, and Popen must not look for it
-            return "status unknown: another part of the host reaped it"
-        if result.si_code == os.CLD_EXITED:
-            self._process.returncode = result.si_status
-            return f"exit status {result.si_status}"
-        self._process.returncode = -result.si_status
-        try:
-            return f"signal {signal.Signals(result.si_status).name}"
-        except ValueError:
-            return f"signal {result.si_status}"
-
-    def close(self) -> None:
-        self.socket.close()
-        os.close(self._pidfd)
-        if self._process.returncode is None:
-            # Abandoned alive: it must not be waited for, ever.
-            self._process.returncode = 0
-        assert self._process.stderr is not None
-        self._process.stderr.close()
-
-
-def launch() -> PidfdChild:
-    """Start ``python -m bgsuper.worker`` with one end of a socket pair."""
+def launch(make_child: MakeChild | None = None) -> Child:
+    """Start ``python -m bgsuper.worker`` with one end of a socket pair. `make_child` is what knows of its death, if not
+    the best there is. Raises `OSError`: no interpreter, no memory, no descriptors."""
+    if not sys.executable:
+        raise FileNotFoundError(
+            "this Python does not know its own program, as one that is embedded: set sys.executable to a Python that "
+            "can import bgsuper"
+        )
+    make_child = make_child or best_child()
     ours, theirs = socket.socketpair()
     try:
-        ours.setblocking(False)
-        process = subprocess.Popen(
+        process = _Process(
             # -P: a queue.py in the working directory must not become the worker's.
             [sys.executable, "-P", "-c", BOOT, PACKAGE_ROOT, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
@@ -119,14 +72,22 @@ def launch() -> PidfdChild:
         raise
     finally:
         theirs.close()
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)
     try:
-        return PidfdChild(process, os.pidfd_open(process.pid), ours)
-    except OSError as error:
-        # It cannot be watched, so it must not live. It has not been reaped, unless SIGCHLD is ignored and it is dead.
+        return make_child(process, ours)
+    except BaseException as error:
         ours.close()
-        process.kill()
-        process.wait()
-        process.stderr.close()
-        raise OSError(f"the worker was launched, but it cannot be watched: {error}") from error
+        _give_up(process)
+        if isinstance(error, OSError | RuntimeError):
+            raise OSError(f"the worker was launched, but it cannot be watched: {error}") from error
+        raise
+
+
+def _give_up(process: subprocess.Popen[bytes]) -> None:
+    """It cannot be watched, so it must not live. Nobody has reaped it, unless it is dead and SIGCHLD is ignored."""
+    assert process.stderr is not None
+    process.stderr.close()
+    process.kill()
+    try:
+        process.wait(GIVE_UP_S)
+    except subprocess.TimeoutExpired:
+        pass  # stuck in the kernel, and not worth a thread: it has no store open yet

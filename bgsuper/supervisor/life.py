@@ -1,6 +1,7 @@
 """The life of a worker, as a table: every state, every event that can come in it, and what it then is.
 
-What has no row cannot happen: it raises `IllegalTransition`, and nothing is changed. `core` walks the table.
+What has no row cannot happen: it raises `IllegalTransition`, and nothing is changed. `core` walks the table. Beside
+each event stands the evidence that brings it: nothing else may.
 """
 
 from __future__ import annotations
@@ -18,23 +19,31 @@ class Event(Enum):
     """What can happen to a worker."""
 
     LAUNCH = auto()  #: we ask for one
-    HELLO = auto()  #: it is up
+    HELLO = auto()  #: it says that it is up
     LAG = auto()  #: its oldest un-acknowledged commit is too old
-    CATCH_UP = auto()  #: it acknowledged
-    NO_SPACE = auto()  #: it says that it retries
+    STALL = auto()  #: psutil: disk-sleep again and again, while nothing is written and nothing scheduled
+    NO_SPACE = auto()  #: it says that it retries for want of space
+    RETRY = auto()  #: it says that it retries for another passing cause
+    HANG = auto()  #: work waits, and for long nothing was done, without the disk's doing
+    BLOAT = auto()  #: psutil: its memory is over a limit
+    CATCH_UP = auto()  #: it acknowledged, or did other work
     FREEZE = auto()  #: psutil: stopped by a signal or a debugger
-    THAW = auto()  #: psutil: no longer
+    THAW = auto()  #: psutil: it runs again
     STOP = auto()  #: the host asks for the end
     KILL = auto()  #: we sent SIGKILL, or it said that it ends
     OUTLIVE = auto()  #: alive long after SIGKILL
-    DIE = auto()  #: the pidfd says dead
+    DIE = auto()  #: the kernel says dead
     END = auto()  #: nothing left to do
     FAIL = auto()  #: given up
     COLLAPSE = auto()  #: the shell itself broke: nobody acts any more
 
 
-#: It runs, serves, and was not asked to end.
-LIVE: Final = (State.READY, State.LAGGING, State.DISK_FULL, State.STOPPED)
+#: It serves, well or badly.
+_SERVING: Final = (State.READY, State.LAGGING, State.DISK_FULL, State.RETRYING)
+#: It runs and was not asked to end.
+LIVE: Final = (*_SERVING, State.DISK_STALLED, State.STOPPED, State.HUNG, State.BLOATED)
+#: It may be killed.
+KILLABLE: Final = (*LIVE, State.STARTING, State.STOPPING)
 
 #: The whole life. What is not here cannot happen.
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
@@ -42,16 +51,18 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.IDLE, Event.STOP): State.ENDED,
     (State.STARTING, Event.HELLO): State.READY,
     (State.READY, Event.LAG): State.LAGGING,
-    **{(state, Event.CATCH_UP): State.READY for state in (State.LAGGING, State.DISK_FULL)},
-    **{(state, Event.NO_SPACE): State.DISK_FULL for state in (State.READY, State.LAGGING, State.DISK_FULL)},
-    **{(state, Event.FREEZE): State.STOPPED for state in (State.READY, State.LAGGING, State.DISK_FULL)},
-    (State.STOPPED, Event.THAW): State.READY,
+    **{(state, Event.STALL): State.DISK_STALLED for state in _SERVING},
+    **{(state, Event.NO_SPACE): State.DISK_FULL for state in (*_SERVING, State.DISK_STALLED, State.HUNG)},
+    **{(state, Event.RETRY): State.RETRYING for state in (*_SERVING, State.DISK_STALLED, State.HUNG)},
+    **{(state, Event.HANG): State.HUNG for state in _SERVING},
+    **{(state, Event.BLOAT): State.BLOATED for state in _SERVING},
+    **{(state, Event.CATCH_UP): State.READY for state in (*_SERVING, State.DISK_STALLED, State.HUNG)},
+    **{(state, Event.FREEZE): State.STOPPED for state in _SERVING},
+    **{(state, Event.THAW): State.READY for state in (State.STOPPED, State.DISK_STALLED)},
     **{(state, Event.STOP): State.STOPPING for state in LIVE},
-    **{(state, Event.KILL): State.DYING for state in (*LIVE, State.STARTING, State.STOPPING)},
+    **{(state, Event.KILL): State.DYING for state in KILLABLE},
     (State.DYING, Event.OUTLIVE): State.WEDGED,
-    **{
-        (state, Event.DIE): State.EXITED for state in (*LIVE, State.STARTING, State.STOPPING, State.DYING, State.WEDGED)
-    },
+    **{(state, Event.DIE): State.EXITED for state in (*KILLABLE, State.DYING, State.WEDGED)},
     (State.EXITED, Event.LAUNCH): State.STARTING,
     (State.EXITED, Event.END): State.ENDED,
     (State.EXITED, Event.FAIL): State.FAILED,

@@ -1,13 +1,8 @@
-"""What the host may set: limits of what is un-acknowledged, and when a dead worker is replaced. Data, and one counter.
-
-OTP's words: more than `intensity` deaths within `period_s` is giving up.
-"""
+"""What the host may set: limits of what is un-acknowledged, and what a worker may do before it is replaced. Data."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, fields
-from random import Random
 
 from ..errors import ConfigError
 
@@ -47,35 +42,16 @@ class RestartPolicy:
     hello_timeout_s: float = 30.0  #: a successor that has not said HELLO by then is killed
     kill_timeout_s: float = 5.0  #: alive so long after SIGKILL is WEDGED
     stopped_grace_s: float = 10.0  #: a worker stopped by a signal is killed after this long
+    hung_s: float = 30.0  #: work waits and nothing moves for so long, without the disk's doing: HUNG, and killed
+    dump_s: float = 1.0  #: how long a hung worker gets to write its stacks to its standard error
+    rss_soft_bytes: int = 1024**3  #: over it at three looks in a row: replaced, once a period at most
+    rss_hard_bytes: int = 3 * 1024**3  #: over it: killed
+    recycle_timeout_s: float = 30.0  #: a worker that is to be replaced may finish for so long
     vitals_interval_s: float = 1.0  #: how often psutil looks
 
     def __post_init__(self) -> None:
         _positive(self)
-
-
-class RestartBudget:
-    """Counts deaths; says how long to wait before the next start, or that it is enough."""
-
-    def __init__(self, policy: RestartPolicy, intensity: int, random: Random) -> None:
-        self._policy, self._intensity, self._random = policy, intensity, random
-        self._deaths: deque[float] = deque()
-        self._streak = 0
-
-    def died(self, now: float) -> float | None:
-        """Record a death. Seconds until the successor may start (0 for the first in a row), or None: budget spent."""
-        policy = self._policy
-        self._deaths.append(now)
-        while self._deaths[0] <= now - policy.period_s:
-            self._deaths.popleft()
-        if len(self._deaths) > self._intensity:
-            return None
-        self._streak += 1
-        if self._streak == 1:
-            return 0.0
-        ceiling = min(policy.backoff_max_s, policy.backoff_first_s * 2.0 ** min(self._streak - 2, 60))
-        return self._random.uniform(0.0, ceiling)
-
-    def proved_itself(self, up_s: float) -> None:
-        """A worker has been up for `up_s` and made something durable: after a whole period the streak is over."""
-        if up_s >= self._policy.period_s:
-            self._streak = 0
+        if self.rss_soft_bytes > self.rss_hard_bytes:
+            raise ConfigError(
+                f"rss_soft_bytes ({self.rss_soft_bytes}) must not exceed rss_hard_bytes ({self.rss_hard_bytes})"
+            )

@@ -53,6 +53,10 @@ class Requests:
         """Nobody waits for the answer any more; if it comes, it is dropped."""
         self._open.pop(request.number, None)
 
+    @property
+    def pending(self) -> bool:
+        return bool(self._open)
+
     def replay(self) -> None:
         """A new worker: ask everything again."""
         self._queued = deque(self._open.values())

@@ -20,20 +20,25 @@ import socket
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Condition, Lock, Thread
-from typing import Final
+from typing import Final, TypeVar
 
 from ..errors import FrameError
+from ..health import Transition
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import RECEIVE_BYTES, FrameReader, Kind
 from ..ipc.messages import Assembler, Message, encode_message
+from .children import SEND_FLAGS, Child
 from .core import Action, Core
-from .launch import Child, Launcher
-from .life import State
+from .history import level
+from .launch import Launcher
 from .vitals import Vitals, Watch
 from .waiters import Waiters
 
 log = logging.getLogger("bgsuper.supervisor")
+
+T = TypeVar("T")
 
 #: How much of a dead worker's standard error is kept for the report of its death.
 LAST_WORDS: Final = 4096
@@ -58,9 +63,9 @@ class Shell:
         self.forked = False
         self._launcher, self._make_config = launcher, make_config
         self._subscribers: list[Callable[[], None]] = []
+        self._observers: list[Callable[[Transition], None]] = []
         self._wake_out = self._wake_in = -1
         self._armed = False
-        self._told: State | None = None  #: the state that was last announced
         self._child: Child | None = None
         self._watch: Watch | None = None
         self._looked_at: float | None = None
@@ -74,7 +79,9 @@ class Shell:
         """Start the thread; until then no descriptor is open. Raises `OSError`, `RuntimeError` if none is to be had."""
         self._selector = selectors.DefaultSelector()
         try:
-            self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._wake_out, self._wake_in = os.pipe()
+            os.set_blocking(self._wake_out, False)
+            os.set_blocking(self._wake_in, False)
             _shells.add(self)
             self.thread.start()
         except BaseException:
@@ -94,15 +101,21 @@ class Shell:
                 pass  # the pipe is full: it is awake
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._add(self._subscribers, callback)
+
+    def observe(self, callback: Callable[[Transition], None]) -> Callable[[], None]:
+        return self._add(self._observers, callback)
+
+    def _add(self, callbacks: list[T], callback: T) -> Callable[[], None]:
         with self.lock:
-            self._subscribers.append(callback)
+            callbacks.append(callback)
 
-        def unsubscribe() -> None:
+        def remove() -> None:
             with self.lock:
-                if callback in self._subscribers:
-                    self._subscribers.remove(callback)
+                if callback in callbacks:
+                    callbacks.remove(callback)
 
-        return unsubscribe
+        return remove
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -127,21 +140,20 @@ class Shell:
             with self.lock:
                 self.core.handle_timer(time.monotonic())
                 action = self.core.actions.popleft() if self.core.actions else None
-                state, ended = self.core.state, self.core.ended
+                ended = self.core.ended
             if action is None:
                 break
             self._perform(action)
-        if state is not self._told:
-            self._told = state
-            self._announce()
+        self._tell()
         return ended
 
     def _perform(self, action: Action) -> None:
         match action:
             case Action.LAUNCH:
                 self._launch()
+            case Action.DUMP if self._child is not None:
+                self._child.dump()
             case Action.KILL if self._child is not None:
-                log.warning("killing worker %s: %s", self.pid, self.core.evidence)
                 self._child.kill()
             case Action.HALF_CLOSE if self._child is not None:
                 self._flush_then_half_close()
@@ -158,6 +170,8 @@ class Shell:
                 self.core.launch_failed(error, time.monotonic())
             return
         self._child, self.pid = child, child.pid
+        with self.lock:
+            self.core.launched(child.pid)
         self._watch, self.vitals, self._looked_at = Watch(child.pid), None, None
         self._frames, self._messages, self._last_words = FrameReader(), Assembler(), b""
         self._out = memoryview(out)
@@ -166,7 +180,6 @@ class Shell:
         self._selector.register(child, selectors.EVENT_READ, self._bury)
         self._selector.register(child.socket, selectors.EVENT_READ, self._receive)
         self._selector.register(child.stderr, selectors.EVENT_READ, self._hear)
-        log.info("launched worker %s", child.pid)
 
     def _wait(self) -> None:
         with self.lock:
@@ -219,9 +232,10 @@ class Shell:
 
     def _flush(self) -> None:
         assert self._child is not None
+        before = len(self._out)
         try:
             while self._out:
-                self._out = self._out[self._child.socket.send(self._out) :]
+                self._out = self._out[self._child.socket.send(self._out, SEND_FLAGS) :]
         except BlockingIOError:
             pass  # full: _watch_socket sees to it
         except OSError:
@@ -229,6 +243,9 @@ class Shell:
             self._sending, self._out = False, memoryview(b"")
             with self.lock:
                 self.core.pipe_closed(time.monotonic())
+        if len(self._out) < before and self.core.backlog.half_sent:
+            with self.lock:
+                self.core.transferred(time.monotonic())
         self._watch_socket()
 
     def _watch_socket(self) -> None:
@@ -286,6 +303,8 @@ class Shell:
                 self.core.received(message, now)
             if broken is not None:
                 self.core.broken(broken, now)
+            elif self._messages.partial:
+                self.core.transferred(now)
         if messages:
             self._announce()
         return broken is None
@@ -304,7 +323,7 @@ class Shell:
         log.warning("worker %s: %s", self.pid, data.decode(errors="replace").rstrip())
 
     def _bury(self) -> None:
-        """The pidfd says dead."""
+        """The kernel says dead."""
         child = self._child
         assert child is not None
         # Not to the end of the pipe: a grandchild may hold it open.
@@ -316,7 +335,6 @@ class Shell:
             self._hear()
         status = child.reap()
         last_words = self._last_words.decode(errors="replace").strip()
-        log.info("worker %s died: %s", self.pid, status)
         self._forget_child()
         with self.lock:
             self.core.died(status, last_words, time.monotonic())
@@ -343,13 +361,29 @@ class Shell:
     def _look(self, now: float) -> None:
         assert self._watch is not None
         before, before_at = self.vitals, self._looked_at
-        self.vitals, self._looked_at = self._watch.look(), now
+        self.vitals, self._looked_at = self._watch.look(self.core.lane), now
         if before is not None and before.cpu_s is not None and self.vitals.cpu_s is not None and before_at is not None:
             self.cpu_percent = 100.0 * (self.vitals.cpu_s - before.cpu_s) / (now - before_at)
         with self.lock:
-            self.core.vitals(self.vitals.status, now)
+            self.core.looked(self.vitals, now)
 
     # -- telling others -----------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Log each change of state, in order, and tell whoever observes them."""
+        with self.lock:
+            now = time.monotonic()
+            transitions = [on_the_wall(transition, now) for transition in self.core.history.untold()]
+            observers = tuple(self._observers)
+        for transition in transitions:
+            _log(transition)
+            for observer in observers:
+                try:
+                    observer(transition)
+                except Exception:
+                    log.exception("an observer of the worker's states failed")
+        if transitions:
+            self._announce()
 
     def _announce(self) -> None:
         with self.lock:
@@ -365,6 +399,7 @@ class Shell:
 
     def _close(self) -> None:
         self._forget_child()
+        self._tell()
         with self.lock:
             self._armed = False
             self._close_own()
@@ -385,6 +420,17 @@ class Shell:
         if self._child is not None:
             self._child.close()
         self._close_own()
+
+
+def on_the_wall(transition: Transition, now: float) -> Transition:
+    """The same, its time by the clock on the wall instead of ours, which says `now`."""
+    return replace(transition, at=time.time() - (now - transition.at))
+
+
+def _log(transition: Transition) -> None:
+    before, state = transition.before.name, transition.state.name
+    cause = f" ({transition.cause.value})" if transition.cause is not None else ""
+    log.log(level(transition), "worker %s: %s -> %s%s: %s", transition.pid, before, state, cause, transition.evidence)
 
 
 _shells: weakref.WeakSet[Shell] = weakref.WeakSet()

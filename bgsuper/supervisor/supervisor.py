@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from ..errors import ConfigError, NotFound, ShutdownIncomplete, WorkerError, WorkerStartFailed
-from ..health import Health, WorkerState
+from ..health import Health, Transition, WorkerState
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
 from ..ipc.remote import RemoteException
@@ -33,7 +33,7 @@ from .core import Core
 from .launch import Launcher, launch
 from .policy import Limits, RestartPolicy
 from .requests import Found
-from .shell import Shell
+from .shell import Shell, on_the_wall
 from .target import PersisterRef, allowed_exceptions
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ class Supervisor:
                 raise ConfigError("a Supervisor is started once: make another one")
             self._start_timeout = timeout
             # The thread waits for the lock; whatever it cannot have is raised here, and nothing has begun.
-            self._shell.start()
+            try:
+                self._shell.start()
+            except (OSError, RuntimeError) as error:
+                raise WorkerStartFailed(
+                    f"no worker could be launched: {error}; check memory, descriptors and the limit of processes"
+                ) from error
             self._core.start(time.monotonic(), timeout)
             _running.add(self)
             try:
@@ -253,8 +258,8 @@ class Supervisor:
         """Why the newest snapshot of `key` that was not critical could not be written, if it could not."""
         self._refuse_fork()
         with self._lock:
-            error = self._core.snapshot_failures.get(key)
-        return error.rebuild() if error is not None else None
+            error = self._core.snapshot_failures.of(key)
+        return error() if error is not None else None
 
     def failure(self) -> BaseException | None:
         """A fresh exception object if the supervisor failed for good."""
@@ -278,9 +283,9 @@ class Supervisor:
         return self._core.backlog.is_durable(seq) or self._core.ended or self._core.failed
 
     def _raise_unless_durable(self, seq: Seq) -> None:
-        failed = self._core.snapshot_error(seq)
+        failed = self._core.snapshot_failures.at(seq)
         if failed is not None:
-            raise failed.rebuild()
+            raise failed()
         if not self._core.backlog.is_durable(seq):
             raise self._core.failure() or WorkerError(f"the supervisor ended before {seq} was durable")
 
@@ -363,6 +368,7 @@ class Supervisor:
                 epoch=core.epoch,
                 restarts=core.restarts,
                 last_death=core.last_death,
+                last_cause=core.last_cause,
                 submitted=backlog.submitted,
                 durable=backlog.durable,
                 unacked_bytes=backlog.unacked_bytes,
@@ -377,6 +383,21 @@ class Supervisor:
         # Sorted outside the lock: no submit waits for whoever looks at its health.
         syncs.sort()
         return replace(health, sync_p99_s=syncs[int(len(syncs) * 0.99)]) if syncs else health
+
+    def health_log(self) -> tuple[Transition, ...]:
+        """The worker's last 256 changes of state, oldest first."""
+        self._refuse_fork()
+        with self._lock:
+            now, transitions = time.monotonic(), self._core.history.all()
+        return tuple(on_the_wall(transition, now) for transition in transitions)
+
+    def on_transition(self, callback: Callable[[Transition], None]) -> Callable[[], None]:
+        """Have `callback` called on the supervisor's thread for each change of state, in order.
+
+        It must not block. Returns what ends that.
+        """
+        self._refuse_fork()
+        return self._shell.observe(callback)
 
     # -- small things -------------------------------------------------------------------------------------------------
 

@@ -4,20 +4,23 @@ The order at start binds: signals first (the terminal's Ctrl-C is the host's to 
 opened and locked, and HELLO goes out only when all that it claims is durable. Whatever ends the worker early goes to
 the host as an ERROR message with a verdict:
 
-    fatal   the host must not try again: a bad store, a bad URL, a user's persister
-    sync    the disk refused a sync: try once more with a fresh process that distrusts the page cache
-    full    no space even to open the store, or to go on without a host: a first start fails, a successor waits
-    crash   anything else, a store short of memory among it: restart within the budget
+    fatal         the host must not try again: a bad store, a bad URL, a user's persister
+    sync          the disk refused a sync: try once more with a fresh process that distrusts the page cache
+    unavailable   no space or descriptors even to open the store, or to go on without a host: a first start fails, a
+                  successor waits
+    crash         anything else, a store short of memory among it: restart within the budget
 """
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import socket
 import sys
 from functools import partial
 
-from ..errors import BgsuperError, FrameError, StoreError, StoreFull, SyncFailed
+from ..errors import BgsuperError, FrameError, StoreError, StoreFull, StoreUnavailable, SyncFailed
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
 from ..ipc.remote import Allowed, describe
@@ -41,7 +44,11 @@ def main(arguments: list[str]) -> int:
     link = Link(sock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: link.hang_up())
+    terminated = Terminated(link)
+    signal.signal(signal.SIGTERM, terminated)
+    # Whether it crashes or hangs, its host learns where; from C, so that a thread which keeps the GIL is no obstacle.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     allowed, users_persister = Allowed(), False
     try:
         config = WorkerConfig.from_message(link.receive_first())
@@ -51,14 +58,33 @@ def main(arguments: list[str]) -> int:
         opened = store.open()
         inbox = Inbox()
         writer = Writer(store, opened, link, inbox, allowed, users_persister=users_persister)
-        link.send(Kind.HELLO, 0, [opened.epoch, opened.last_commit, opened.last_seq, store.atomic])
+        # The reader first: a worker that cannot have its threads must not say that it is up.
         link.start(inbox, config.host_pid, writer.progress)
+        link.greet([opened.epoch, opened.last_commit, opened.last_seq, store.atomic])
         writer.run()
         store.close()
     except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too: the host must learn why
         link.send(Kind.ERROR, 0, [verdict(error, users_persister), describe(error, allowed=allowed)])
         return 1
+    terminated.die()
     return 0
+
+
+class Terminated:
+    """SIGTERM: take no more, finish what came, and then die of it, as POSIX's habit is, so that the host can tell a
+    death that somebody wanted from an exit that nobody asked for."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._came = link, False
+
+    def __call__(self, *_: object) -> None:
+        self._came = True
+        self._link.hang_up()
+
+    def die(self) -> None:
+        if self._came:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def verdict(error: BaseException, users_persister: bool) -> str:
@@ -67,8 +93,8 @@ def verdict(error: BaseException, users_persister: bool) -> str:
         return "fatal"
     if isinstance(error, SyncFailed):
         return "sync"
-    if isinstance(error, StoreFull):
-        return "full"
+    if isinstance(error, StoreFull | StoreUnavailable):
+        return "unavailable"
     if isinstance(error, BgsuperError) and not isinstance(error, FrameError) and type(error) is not StoreError:
         return "fatal"
     return "crash"

@@ -7,8 +7,16 @@ from collections import deque
 from threading import Condition
 from typing import NamedTuple
 
-from ..ipc.messages import Message
+from ..ipc.frames import Kind
+from ..ipc.messages import Commit, Message, decode_commits
 from ..store.api import SnapshotFile
+
+
+class Commits(NamedTuple):
+    """The commits of one COMMIT: at least one, each of them following the one before."""
+
+    row: list[Commit]
+    size: int  #: bytes of their values
 
 
 class SnapshotDone(NamedTuple):
@@ -24,7 +32,17 @@ class Closed(NamedTuple):
     error: Exception | None
 
 
-Item = Message | SnapshotDone | Closed
+Item = Commits | Message | SnapshotDone | Closed
+
+
+def arrived(message: Message) -> Item:
+    """What the writer is to be given for `message`. Raises `FrameError`.
+
+    Commits are decoded by whoever received them: that costs nothing while the writer waits for a sync.
+    """
+    if message.kind is Kind.COMMIT:
+        return Commits(decode_commits(message), len(message.payload))
+    return message
 
 
 class Inbox:

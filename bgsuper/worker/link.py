@@ -1,7 +1,7 @@
 """The worker's end of the pipe: a reader thread that always drains it, and whole frames out.
 
 Rules:
-1. The reader never waits for the disk: it only moves what came into the inbox.
+1. The reader never waits for the disk: it only decodes what came and moves it into the inbox.
 2. End of file, SIGTERM and the host's death are one thing: what arrived is still handed over, then `Closed`. A copy of
    the host's end in a forked child of the host can suppress end of file, so the parent's pid is looked at as well.
 3. The heartbeat (PROGRESS) goes over the pipe, never over the disk, and is skipped rather than waited for.
@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterable
 from threading import Lock, Thread
 
 from ..errors import FrameError
 from ..ipc.frames import RECEIVE_BYTES, FrameReader, Kind
 from ..ipc.messages import Assembler, Message, encode_message
-from .inbox import Closed, Inbox
+from .inbox import Closed, Inbox, arrived
 
 #: Seconds between two PROGRESS frames and two looks at the parent's pid.
 HEARTBEAT_S = 1.0
@@ -30,6 +31,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._sending = Lock()
+        self._greeted = False
         self._frames = FrameReader()
         self._messages = Assembler()
 
@@ -44,9 +46,14 @@ class Link:
         except OSError:
             pass  # the reader sees the same end of the pipe, and ends the worker in good order
 
+    def greet(self, fields: list[object]) -> None:
+        """HELLO: before it, nothing else may be said."""
+        self.send(Kind.HELLO, 0, fields)
+        self._greeted = True
+
     def _heartbeat(self, progress: Callable[[], list[object]]) -> None:
         # Only if it fits at once: the reader must not wait for a host that does not read.
-        if not self._sending.acquire(blocking=False):
+        if not self._greeted or not self._sending.acquire(blocking=False):
             return
         try:
             poll = select.poll()  # not select(): the descriptor has the host's number for it, and hosts have many
@@ -89,11 +96,16 @@ class Link:
         try:
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
+            beat_at = time.monotonic() + HEARTBEAT_S
             while True:
-                if not poll.poll(HEARTBEAT_S * 1000):
+                came = poll.poll(max(0.0, beat_at - time.monotonic()) * 1000)
+                # However busy the pipe: a host that streams must see that nothing gets done.
+                if time.monotonic() >= beat_at:
+                    beat_at = time.monotonic() + HEARTBEAT_S
                     if os.getppid() != host_pid:
                         self.hang_up()
                     self._heartbeat(progress)
+                if not came:
                     continue
                 data = self._socket.recv(RECEIVE_BYTES)
                 if not data:
@@ -101,7 +113,7 @@ class Link:
                 for frame in self._frames.feed(data):
                     message = self._messages.feed(frame)
                     if message is not None:
-                        inbox.put(message)
+                        inbox.put(arrived(message))
         except ConnectionError:
             pass  # the host died with bytes of ours unread: an end of file like any other
         except Exception as caught:  # noqa: BLE001 - whatever it is, the writer reports it

@@ -20,6 +20,11 @@ class SnapshotLane:
         self._queue: SimpleQueue[tuple[Message, Key, float] | None] = SimpleQueue()
         self._thread: Thread | None = None
 
+    @property
+    def native_id(self) -> int:
+        """What the kernel calls its thread, for whoever looks at its state; 0 while there is none."""
+        return (self._thread.native_id or 0) if self._thread is not None else 0
+
     def write(self, message: Message, key: Key, pause: float = 0.0) -> None:
         """Queue one; `pause` seconds pass first (a retry on a full disk)."""
         if self._thread is None:

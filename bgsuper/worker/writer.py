@@ -5,7 +5,8 @@ Rules:
 2. A commit that is already durable (replayed) is acknowledged and not applied; a gap is an error, never bridged.
 3. A read sees every commit submitted before it.
 4. A snapshot is adopted after all commits that were submitted before it, and never over a later commit of its key.
-5. No space is not an end: the group is tried again, and the host is told. Chores that find none are put off.
+5. What may pass (no space, no descriptors) is not an end: the group is tried again, and the host is told. Chores that
+   meet it are put off.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..errors import ConfigError, FrameError, NotFound, StoreError, StoreFull
+from ..errors import ConfigError, FrameError, NotFound, StoreError, StoreFull, StoreUnavailable
 from ..ipc.frames import Kind
-from ..ipc.messages import Commit, Message, decode_commits
+from ..ipc.messages import Commit, Message
 from ..ipc.remote import Allowed, describe
 from ..key import Key, Seq, check_key
 from ..store.api import Opened, SnapshotFile, Store
-from .inbox import Closed, Inbox, Item, SnapshotDone
+from .inbox import Closed, Commits, Inbox, Item, SnapshotDone
 from .link import Link
 from .snapshots import SnapshotLane
 
@@ -53,11 +54,12 @@ class Writer:
         self._closed = False
         self._idle_s = IDLE_S
         self.phase = "idle"
-        self.groups = 0
+        self.done = 0  #: how many pieces of work were finished, of whatever kind
 
     def progress(self) -> list[object]:
-        """PROGRESS: [phase, groups written, items waiting]. Called by the reader's thread."""
-        return [self.phase, self.groups, len(self._inbox)]
+        """PROGRESS: [phase, pieces of work done, items waiting, native id of the snapshot thread or 0]. Called by the
+        reader's thread."""
+        return [self.phase, self.done, len(self._inbox), self._lane.native_id]
 
     def run(self) -> None:
         """Serve until the host closes the pipe or asks for the end; then everything that came is durable."""
@@ -74,30 +76,33 @@ class Writer:
         self.phase = "checkpoint"
         try:
             self._store.idle()
-        except StoreFull:
+        except (StoreFull, StoreUnavailable):
             # Nothing is lost: every commit is durable where it is. The next one that finds no space says so.
             self._idle_s = RETRY_MAX_S
         else:
             self._idle_s = IDLE_S
+            self.done += 1
 
     def _serve(self, items: list[Item]) -> None:
-        group: list[Commit] = []
-        size = 0
+        group: list[list[Commit]] = []
+        count = size = 0
         for item in items:
-            if isinstance(item, Message) and item.kind is Kind.COMMIT:
-                group += decode_commits(item)
-                size += len(item.payload)
-                if len(group) < GROUP_COMMITS and size < GROUP_BYTES:
+            if isinstance(item, Commits):
+                group.append(item.row)
+                count += len(item.row)
+                size += item.size
+                if count < GROUP_COMMITS and size < GROUP_BYTES:
                     continue
                 self._commit(group)
-                group, size = [], 0
+                group, count, size = [], 0, 0
                 continue
             self._commit(group)
-            group, size = [], 0
+            group, count, size = [], 0, 0
             self._handle(item)
+            self.done += 1
         self._commit(group)
 
-    def _handle(self, item: Item) -> None:
+    def _handle(self, item: Message | SnapshotDone | Closed) -> None:
         match item:
             case SnapshotDone():
                 self._finish_snapshot(item)
@@ -120,7 +125,7 @@ class Writer:
 
     # -- commits ------------------------------------------------------------------------------------------------------
 
-    def _commit(self, group: list[Commit]) -> None:
+    def _commit(self, group: list[list[Commit]]) -> None:
         if not group:
             return
         fresh = self._without_duplicates(group)
@@ -129,30 +134,32 @@ class Writer:
             self.phase = "transaction"
             self._persistently(lambda: self._store.apply(fresh))
             self._last = fresh[-1].seq
-            self.groups += 1
+            self.done += 1
             if self._under_way:
                 self._note_overtaken(fresh)
         self._link.send(Kind.ACK, self._last, [time.monotonic() - began, len(fresh)])
 
-    def _without_duplicates(self, group: list[Commit]) -> list[Commit]:
+    def _without_duplicates(self, group: list[list[Commit]]) -> list[Commit]:
         last = self._last
-        fresh = []
-        for commit in group:
-            if commit.seq <= last:
+        fresh: list[Commit] = []
+        for row in group:
+            # Within a row each follows the one before, so its first new one tells.
+            new = row if row[0].prev == last else [commit for commit in row if commit.seq > last]
+            if not new:
                 continue
-            if commit.prev != last:
-                raise FrameError(f"commit {commit.seq} follows {commit.prev}, but the newest one here is {last}: a gap")
-            last = commit.seq
-            fresh.append(commit)
+            if new[0].prev != last:
+                raise FrameError(f"commit {new[0].seq} follows {new[0].prev}, but the newest one here is {last}: a gap")
+            last = new[-1].seq
+            fresh += new
         return fresh
 
     def _persistently(self, attempt: Callable[[], None]) -> None:
-        """Try until there is space. Anything but `StoreFull` goes up."""
+        """Try until it succeeds. Anything but `StoreFull` and `StoreUnavailable` goes up."""
         pause = RETRY_FIRST_S
         while True:
             try:
                 return attempt()
-            except StoreFull as error:
+            except (StoreFull, StoreUnavailable) as error:
                 if self._users_persister:
                     raise  # whatever a persister raises for the manager is its word, the seed's way
                 closed_at = self._inbox.closed_at
@@ -201,7 +208,7 @@ class Writer:
     def _snapshot_failed(self, message: Message, key: Key, outcome: SnapshotFile | Exception, error: Exception) -> None:
         """Writing or adopting it raised `error`: try again, end the worker, or tell the host and go on."""
         critical, written = bool(message.fields[3]), not isinstance(outcome, Exception)
-        if isinstance(error, StoreFull) and not self._users_persister:
+        if isinstance(error, StoreFull | StoreUnavailable) and not self._users_persister:
             if not isinstance(outcome, Exception):
                 self._store.discard_snapshot(outcome)  # it takes the space that is missing
             if critical and not self._closed:

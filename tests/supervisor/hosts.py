@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgsuper import Key, RestartPolicy, Supervisor
+from bgsuper import Key, PersisterRef, RestartPolicy, Supervisor
 from bgsuper.errors import BgsuperError
 from bgsuper.faults.plan import Plan
 from bgsuper.health import WorkerState
+
+from . import persisters
 
 #: Far more than anything here takes, were the machine free.
 PATIENCE_S = 30.0
@@ -102,12 +104,25 @@ def state_is(supervisor: Supervisor, state: WorkerState) -> Callable[[], bool]:
     return lambda: supervisor.health().state is state
 
 
+def states(supervisor: Supervisor) -> list[WorkerState]:
+    """Those that it was in, oldest first; without DYING, which a death from outside may or may not show."""
+    log = supervisor.health_log()
+    return [transition.state for transition in log if transition.state is not WorkerState.DYING]
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs: not gone, and no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def persister(directory: Path, name: str = "Files", **config: object) -> PersisterRef:
+    """One of `persisters`, whose own errors may come back as themselves."""
+    return PersisterRef(
+        f"{persisters.__name__}:{name}", {"directory": str(directory), **config}, raises=(persisters.DiskOfMineError,)
+    )
 
 
 def host(script: str, *arguments: object) -> subprocess.Popen[str]:

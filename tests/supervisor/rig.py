@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from random import Random
+from signal import SIGKILL
+from typing import Any
 
 from bgsuper.health import WorkerState
 from bgsuper.ipc.frames import FrameReader, Kind
 from bgsuper.ipc.messages import Assembler, Message, decode_commits
 from bgsuper.ipc.remote import Allowed, describe
 from bgsuper.key import Key, Seq
+from bgsuper.supervisor.children import Exit
 from bgsuper.supervisor.core import Action, Core
 from bgsuper.supervisor.policy import Limits, RestartPolicy
+from bgsuper.supervisor.vitals import Vitals
 
 A, B, C = Key("app", "", "a"), Key("app", "", "b"), Key("app", "", "c")
 
@@ -76,7 +80,19 @@ class Rig:
             taken += self.take()
         return taken
 
-    def die(self, status: str = "signal SIGKILL") -> None:
+    def look(self, status: str = "sleeping", **figures: Any) -> None:
+        """psutil looked: by default at a worker that is well, and of which nothing else is known."""
+        self.core.looked(Vitals(status, **figures), self.now)
+
+    def looks(self, count: int, status: str = "sleeping", **figures: Any) -> None:
+        """As many looks, each an interval after the one before."""
+        for _ in range(count):
+            self.tick(self.core.policy.vitals_interval_s)
+            self.look(status, **figures)
+
+    def die(self, *, signal: int | None = None, code: int | None = None) -> None:
+        """By SIGKILL from outside, unless said otherwise."""
+        status = Exit(code, SIGKILL) if code is None and signal is None else Exit(code, signal)
         self.core.died(status, "", self.now)
         self.frames, self.messages = FrameReader(), Assembler()
 
@@ -94,8 +110,14 @@ class Rig:
     def snapshot_ack(self, seq: int) -> None:
         self.say(Kind.SNAPSHOT_ACK, seq)
 
+    def snapshot_failed(self, seq: int, error: Exception) -> None:
+        self.say(Kind.SNAPSHOT_FAILED, seq, describe(error, allowed=Allowed()))
+
     def error(self, verdict: str, error: BaseException) -> None:
         self.say(Kind.ERROR, 0, [verdict, describe(error, allowed=Allowed())])
+
+    def progress(self, done: int, phase: str = "transaction", lane: int = 0) -> None:
+        self.say(Kind.PROGRESS, 0, [phase, done, 0, lane])
 
     def retrying(self, error: Exception) -> None:
         self.say(Kind.RETRYING, 0, describe(error, allowed=Allowed()))
@@ -104,7 +126,16 @@ class Rig:
 def observe(core: Core) -> dict[str, object]:
     """All that a core knows, in a form that can be compared."""
     seen: dict[str, object] = {}
-    for part in (core, core.backlog, core.requests, core._crashes, core._boot_failures):
+    for part in (
+        core,
+        core.backlog,
+        core.requests,
+        core.history,
+        core.snapshot_failures,
+        core._restarts,
+        core._restarts._crashes,
+        core._restarts._boot_failures,
+    ):
         for name, value in vars(part).items():
             seen[f"{type(part).__name__}.{id(part)}.{name}"] = value if isinstance(value, str) else repr(value)
     return seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from bgsuper.errors import Backlogged, ConfigError, FrameError
 from bgsuper.ipc.frames import Frame, FrameReader, Kind
 from bgsuper.ipc.messages import MAX_PAYLOAD, Assembler, decode_commits
-from bgsuper.key import Key
+from bgsuper.key import Key, Seq
 from bgsuper.supervisor.backlog import OVERHEAD_BYTES, TAKE_BYTES, TAKE_COMMITS, Backlog
 from bgsuper.supervisor.policy import Limits, RestartPolicy
 
@@ -28,8 +27,9 @@ def frames(backlog: Backlog) -> list[Frame]:
 
 def numbers(frame: Frame) -> list[int]:
     """Of the commits in a COMMIT frame."""
-    fields, _ = msgpack.unpackb(frame.body)
-    return [entry[0] for entry in fields[1]]
+    message = Assembler().feed(frame)
+    assert message is not None
+    return [commit.seq for commit in decode_commits(message)]
 
 
 def take_all(backlog: Backlog) -> list[Frame]:
@@ -286,6 +286,164 @@ def test_a_snapshot_is_settled_once() -> None:
     backlog.snapshot_done(1)
     with pytest.raises(FrameError):
         backlog.snapshot_done(1)
+
+
+# -- one at a time: what do workers die of? ---------------------------------------------------------------------------
+
+
+def settle(backlog: Backlog, frame: Frame) -> None:
+    """The worker did what that frame asks for."""
+    if frame.kind is Kind.COMMIT:
+        backlog.acked(frame.seq)
+    else:
+        backlog.snapshot_done(frame.seq)
+
+
+def suspected(*, critical: bool = False) -> Backlog:
+    """Two commits and two snapshots, after a death that made somebody suspicious."""
+    backlog = Backlog(Limits())
+    backlog.commit({A: b"v"}, (), 0.0)
+    backlog.snapshot(B, [b"s"], critical, 0.0)
+    backlog.commit({A: b"w"}, (), 0.0)
+    backlog.snapshot(C, [b"s"], critical, 0.0)
+    take_all(backlog)
+    backlog.one_at_a_time = True
+    backlog.replay(backlog.acked_commit)
+    return backlog
+
+
+def test_one_at_a_time_is_one_at_a_time() -> None:
+    """Each frame waits until the one before is acknowledged, commits before snapshots; then everything is durable."""
+    backlog = suspected()
+    for seq in (1, 3, 2, 4):
+        assert backlog.has_output
+        [frame] = frames(backlog)
+        assert frame.seq == seq
+        assert (backlog.alone(), backlog.has_output, list(backlog.take())) == (seq, False, [])
+        settle(backlog, frame)
+        assert backlog.alone() is None
+    assert (backlog.has_output, backlog.unacked, backlog.unacked_bytes) == (False, 0, 0)
+
+
+def test_a_large_snapshot_goes_out_whole_before_anything_else() -> None:
+    """Its chunks are one thing; no commit passes between them now."""
+    backlog = Backlog(Limits())
+    backlog.one_at_a_time = True
+    backlog.snapshot(A, [bytes(1 << 20)], False, 0.0)
+    first = frames(backlog)
+    backlog.commit({B: b"v"}, (), 0.0)
+    rest = take_all(backlog)
+    assert [frame.kind for frame in first + rest] == [Kind.SNAPSHOT, *[Kind.CHUNK] * 4]
+    assert backlog.alone() == 1
+    backlog.snapshot_done(1)
+    assert [frame.kind for frame in take_all(backlog)] == [Kind.COMMIT]
+
+
+def test_the_search_that_is_over_lets_everything_go_at_once() -> None:
+    """The rest is one group again."""
+    backlog = suspected()
+    frames(backlog)
+    backlog.one_at_a_time = False
+    assert [frame.seq for frame in take_all(backlog)] == [3, 2, 4]
+
+
+def test_alone_is_said_of_one_thing_only() -> None:
+    """Neither of none nor of many: nothing could be concluded from a death."""
+    backlog = Backlog(Limits())
+    assert backlog.alone() is None
+    backlog.commit({A: b"v"}, (), 0.0)
+    assert backlog.alone() is None  # not on its way yet
+    take_all(backlog)
+    assert backlog.alone() == 1
+    backlog.snapshot(B, [b"s"], False, 0.0)
+    take_all(backlog)
+    assert backlog.alone() is None
+    backlog.acked(1)
+    assert backlog.alone() == 2
+
+
+def test_what_is_described_is_named_by_its_keys_alone() -> None:
+    """An operator must find the record, and values are nobody's to read; however many records, it stays short."""
+    backlog = Backlog(Limits())
+    backlog.commit({A: b"secret"}, (B,), 0.0)
+    backlog.commit({Key("app", "", f"k{number}"): b"secret" for number in range(100)}, (), 0.0)
+    backlog.snapshot(C, [b"secret"], False, 0.0)
+    for sent in (False, True):
+        if sent:
+            take_all(backlog)
+        assert backlog.describe(Seq(1)) == f"commit 1 ({A}, {B})"
+        assert backlog.describe(Seq(2)).startswith("commit 2 (")
+        assert backlog.describe(Seq(2)).endswith(" and 97 more)")
+        assert backlog.describe(Seq(3)) == f"snapshot 3 ({C})"
+        assert backlog.describe(Seq(99)) == "99"
+        assert not any("secret" in backlog.describe(Seq(seq)) for seq in (1, 2, 3))
+
+
+def test_a_mere_snapshot_can_be_given_up() -> None:
+    """Whoever waits for it, or for what it stood for, is told; its bytes are given back, and it is not sent again."""
+    backlog = Backlog(Limits())
+    for _ in range(3):
+        backlog.snapshot(A, [b"s"], False, 0.0)
+    take_all(backlog)
+    assert backlog.drop_snapshot(Seq(3)) == (A, [1, 2, 3])
+    assert (backlog.unacked, backlog.unacked_bytes, backlog.alone()) == (0, 0, None)
+    backlog.replay(backlog.acked_commit)
+    assert not backlog.has_output
+
+
+@pytest.mark.parametrize("what", ["commit", "critical", "inherited", "waiting", "absent"])
+def test_what_outputs_wait_for_is_never_given_up(what: str) -> None:
+    """Neither a commit nor a critical snapshot, nor one that stands for a critical one; and nothing that no worker
+    had."""
+    backlog = Backlog(Limits())
+    seq = Seq(1)
+    if what == "commit":
+        backlog.commit({A: b"v"}, (), 0.0)
+    else:
+        backlog.snapshot(A, [b"s"], what in ("critical", "inherited"), 0.0)
+    if what == "inherited":
+        seq = backlog.snapshot(A, [b"t"], False, 0.0)
+    if what != "waiting":
+        take_all(backlog)
+    if what == "absent":
+        seq = Seq(7)
+    before = state(backlog)
+    assert backlog.drop_snapshot(seq) is None
+    assert state(backlog) == before
+
+
+def test_what_is_half_sent_can_be_finished_alone() -> None:
+    """A worker that is to be replaced gets the rest of the snapshot on the wire, and no commit that waits behind it."""
+    backlog = Backlog(Limits())
+    assert not backlog.half_sent
+    backlog.snapshot(A, [bytes(1 << 20)], False, 0.0)
+    assert not backlog.half_sent
+    kinds = [frame.kind for frame in frames(backlog)]
+    backlog.commit({B: b"v"}, (), 0.0)
+    while backlog.half_sent:
+        kinds += [frame.kind for frame in FrameReader().feed(b"".join(backlog.take_rest()))]
+    assert kinds == [Kind.SNAPSHOT, *[Kind.CHUNK] * 4]
+    assert backlog.next_commit == 2
+
+
+def test_unsent_is_what_was_not_yet_put_on_the_wire() -> None:
+    """That a snapshot may not go out yet (an older one of its key is in flight) does not make it sent."""
+    backlog = Backlog(Limits())
+    assert not backlog.unsent
+    backlog.commit({A: b"v"}, (), 0.0)
+    assert backlog.unsent
+    take_all(backlog)
+    assert not backlog.unsent
+    backlog.snapshot(B, [bytes(1 << 20)], False, 0.0)
+    frames(backlog)
+    assert backlog.unsent
+    take_all(backlog)
+    assert not backlog.unsent
+    backlog.snapshot(B, [b"s"], False, 0.0)
+    assert (backlog.unsent, backlog.has_output) == (True, False)
+    backlog.snapshot_done(2)
+    take_all(backlog)
+    assert not backlog.unsent
 
 
 # -- what the host may set --------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from bgsuper.errors import (
@@ -20,8 +18,11 @@ from bgsuper.health import WorkerState as State
 from bgsuper.ipc.frames import Kind
 from bgsuper.ipc.messages import Message
 from bgsuper.ipc.remote import Allowed, describe
-from bgsuper.supervisor.core import KEPT_FAILURES, NO_SPACE_RETRY_S, Action
-from bgsuper.supervisor.policy import RestartBudget, RestartPolicy
+from bgsuper.supervisor.children import Exit
+from bgsuper.supervisor.core import Action
+from bgsuper.supervisor.policy import RestartPolicy
+from bgsuper.supervisor.restarts import UNAVAILABLE_RETRY_S
+from bgsuper.supervisor.snapshot_failures import KEPT
 
 from .rig import A, B, Rig, observe
 
@@ -34,28 +35,6 @@ def ready(policy: RestartPolicy | None = None) -> Rig:
 
 
 # -- restarts ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_first_restart_is_at_once_and_later_ones_back_off_within_bounds() -> None:
-    """0 s, then uniformly within 0.1, 0.2, 0.4 ... s, never above the ceiling."""
-    policy = RestartPolicy(intensity=40, backoff_max_s=3.0)
-    for seed in range(20):
-        budget = RestartBudget(policy, policy.intensity, Random(seed))
-        delays = [budget.died(1000.0 + i) for i in range(40)]
-        assert delays[0] == 0.0
-        for i, delay in enumerate(delays[1:]):
-            assert delay is not None
-            assert 0.0 <= delay <= min(3.0, 0.1 * 2.0**i)
-    assert max(delay or 0.0 for delay in delays) > 1.0  # it does grow
-
-
-@pytest.mark.parametrize(("at", "spent"), [(59.999, True), (60.0, False), (60.001, False)])
-def test_the_restart_window_slides(at: float, spent: bool) -> None:
-    """More than `intensity` deaths within `period_s` is giving up; one that is a whole period old no longer counts."""
-    budget = RestartBudget(RestartPolicy(), 5, Random(0))
-    for _ in range(5):
-        assert budget.died(0.0) is not None
-    assert (budget.died(at) is None) is spent
 
 
 def test_a_crash_storm_fails_with_everything_unacknowledged_intact() -> None:
@@ -80,10 +59,10 @@ def test_boot_failures_have_a_budget_of_their_own() -> None:
     rig = ready(RestartPolicy(intensity=50, start_intensity=2))
     rig.die()
     for _ in range(2):
-        rig.die("exit status 3")
+        rig.die(code=3)
         rig.tick(1)
         assert rig.state is State.STARTING
-    rig.die("exit status 3")
+    rig.die(code=3)
     assert isinstance(rig.core.failure(), RestartBudgetSpent)
     assert "exit status 3" in str(rig.core.failure())
 
@@ -177,18 +156,18 @@ def test_a_worker_that_dies_before_the_first_hello_says_why() -> None:
     """Its last words are in the message."""
     rig = Rig()
     rig.start()
-    rig.core.died("exit status 1", "ModuleNotFoundError: No module named 'apsw'", rig.now)
+    rig.core.died(Exit(1, None), "ModuleNotFoundError: No module named 'apsw'", rig.now)
     assert rig.state is State.FAILED
     assert "No module named 'apsw'" in str(rig.core.failure())
 
 
-@pytest.mark.parametrize("verdict", ["fatal", "sync", "full"])
+@pytest.mark.parametrize("verdict", ["fatal", "sync", "unavailable"])
 def test_a_store_that_cannot_be_opened_fails_the_start_with_its_own_error(verdict: str) -> None:
     """At start nothing is retried: whoever starts it decides."""
     rig = Rig()
     rig.start()
     rig.error(verdict, StoreCorrupt("the header is damaged"))
-    rig.die("exit status 1")
+    rig.die(code=1)
     assert rig.state is State.FAILED
     assert isinstance(rig.core.failure(), StoreCorrupt)
 
@@ -200,10 +179,10 @@ def test_a_successor_that_finds_no_space_is_tried_again_without_charge() -> None
     rig.die()
     for _ in range(50):
         assert (rig.state, rig.actions()) == (State.STARTING, [Action.LAUNCH])
-        rig.error("full", StoreFull("no space"))
-        rig.die("exit status 1")
+        rig.error("unavailable", StoreFull("no space"))
+        rig.die(code=1)
         assert rig.state is State.EXITED
-        rig.tick(NO_SPACE_RETRY_S)
+        rig.tick(UNAVAILABLE_RETRY_S)
     rig.hello(epoch=2)
     assert rig.state is State.READY
     assert [message.seq for message in rig.take_all()] == [seq]
@@ -214,8 +193,8 @@ def test_stop_does_not_wait_for_space_that_a_successor_lacks() -> None:
     rig = ready()
     rig.commit()
     rig.stop()
-    rig.error("full", StoreFull("no space"))
-    rig.die("exit status 1")
+    rig.error("unavailable", StoreFull("no space"))
+    rig.die(code=1)
     assert isinstance(rig.core.failure(), StoreFull)
     assert rig.state is State.FAILED
 
@@ -404,7 +383,7 @@ def test_one_failed_sync_is_survived_by_a_worker_that_distrusts_the_cache() -> N
     rig.take_all()
     assert not rig.core.distrust_cache
     rig.error("sync", SyncFailed("EIO"))
-    rig.die("exit status 1")
+    rig.die(code=1)
     assert rig.core.distrust_cache
     assert (rig.state, rig.core.failure()) == (State.STARTING, None)
     rig.hello()
@@ -416,11 +395,11 @@ def test_two_failed_syncs_within_the_period_end_it(gap: float, fails: bool) -> N
     """The disk, not the process, is at fault; each caller gets an error object of its own."""
     rig = ready()
     rig.error("sync", SyncFailed("EIO"))
-    rig.die("exit status 1")
+    rig.die(code=1)
     rig.hello()
     rig.tick(gap)
     rig.error("sync", SyncFailed("EIO"))
-    rig.die("exit status 1")
+    rig.die(code=1)
     assert (rig.state is State.FAILED) is fails
     if fails:
         first, second = rig.core.failure(), rig.core.failure()
@@ -448,14 +427,14 @@ def test_a_full_disk_is_a_state_and_no_restart() -> None:
 def test_a_stopped_worker_is_killed_after_its_grace_and_a_debugged_one_never() -> None:
     """SIGSTOP may be a mistake, a debugger is meant."""
     rig = ready()
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
     rig.tick(9.9)
     assert (rig.state, rig.actions()) == (State.STOPPED, [])
     rig.tick(0.1)
     assert (rig.state, rig.actions()) == (State.DYING, [Action.KILL])
 
     rig = ready()
-    rig.core.vitals("tracing-stop", rig.now)
+    rig.look("tracing-stop")
     rig.tick(1e6)
     assert (rig.state, rig.actions()) == (State.STOPPED, [])
 
@@ -463,12 +442,12 @@ def test_a_stopped_worker_is_killed_after_its_grace_and_a_debugged_one_never() -
 def test_a_stopped_worker_that_goes_on_is_ready_again() -> None:
     """No restart, and a later stop has the whole grace again."""
     rig = ready()
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
     rig.tick(9)
-    rig.core.vitals("sleeping", rig.now)
+    rig.look("sleeping")
     assert (rig.state, rig.core.restarts) == (State.READY, 0)
     rig.tick(5)
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
     rig.tick(9)
     assert rig.state is State.STOPPED
 
@@ -526,7 +505,7 @@ def test_time_that_nobody_ran_counts_for_no_deadline_of_the_workers() -> None:
     rig.tick()
     assert rig.state is State.STARTING
     rig.hello()
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
     rig.now += 3600
     rig.core.slept(3595)
     rig.tick()
@@ -548,7 +527,7 @@ def stop_ready(rig: Rig) -> None:
 
 def stop_frozen(rig: Rig) -> None:
     rig.commit()
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
 
 
 def stop_saying_goodbye(rig: Rig) -> None:
@@ -560,7 +539,7 @@ def stop_saying_goodbye(rig: Rig) -> None:
 @pytest.mark.parametrize(("timeout", "kill_at"), [(1.0, 0.8), (4.0, 3.2), (10.0, 8.0), (30.0, 28.0)])
 def test_stop_drains_then_kills_then_abandons(state: object, timeout: float, kill_at: float) -> None:
     """One deadline: the last fifth of it, 2 s at most, is SIGKILL's; a worker that outlives that is abandoned."""
-    rig = ready(RestartPolicy(kill_timeout_s=1000))
+    rig = ready(RestartPolicy(kill_timeout_s=1000, stopped_grace_s=1000))
     assert callable(state)
     state(rig)
     rig.stop(timeout)
@@ -629,7 +608,7 @@ def test_a_worker_that_dies_while_it_drains_is_replaced_at_once() -> None:
     assert rig.state is State.STOPPING
     assert [message.seq for message in rig.take_all()] == [second]
     rig.ack(second)
-    rig.die("exit status 0")
+    rig.die(code=0)
     assert (rig.state, rig.core.failure()) == (State.ENDED, None)
 
 
@@ -665,35 +644,35 @@ def test_a_failed_snapshot_is_told_to_whoever_waits_and_forgotten_with_the_next_
     described = Message(Kind.SNAPSHOT_FAILED, seq, _described(StoreFull("no space")))
     rig.core.received(described, rig.now)
     assert rig.core.backlog.is_durable(seq)  # settled: nobody waits any more
-    error = rig.core.snapshot_error(seq)
+    error = rig.core.snapshot_failures.at(seq)
     assert error is not None
-    assert error.summary.endswith("no space")
-    assert A in rig.core.snapshot_failures
+    assert str(error()).endswith("no space")
+    assert rig.core.snapshot_failures.of(A) is not None
     newer = rig.snapshot(A)
     rig.take_all()
     rig.snapshot_ack(newer)
-    assert A not in rig.core.snapshot_failures
+    assert rig.core.snapshot_failures.of(A) is None
     assert rig.state is State.READY
 
 
 def test_a_failure_is_told_for_every_number_that_it_settles() -> None:
     """However many snapshots of one key piled up behind it: none of them may pass for durable."""
     rig = ready()
-    numbers = [rig.snapshot(A) for _ in range(3 * KEPT_FAILURES)]
+    numbers = [rig.snapshot(A) for _ in range(3 * KEPT)]
     rig.take_all()
     rig.say(Kind.SNAPSHOT_FAILED, numbers[-1], _described(StoreFull("no space")))
-    assert all(rig.core.snapshot_error(seq) is not None for seq in numbers)
+    assert all(rig.core.snapshot_failures.at(seq) is not None for seq in numbers)
 
 
 def test_only_so_many_failures_are_remembered() -> None:
     """A disk that is full for a week must not fill the memory."""
     rig = ready()
     numbers = []
-    for _ in range(KEPT_FAILURES + 10):
+    for _ in range(KEPT + 10):
         numbers.append(rig.snapshot(A))
         rig.take_all()
         rig.say(Kind.SNAPSHOT_FAILED, numbers[-1], _described(StoreFull("no space")))
-    assert [seq for seq in numbers if rig.core.snapshot_error(seq) is None] == numbers[:10]
+    assert [seq for seq in numbers if rig.core.snapshot_failures.at(seq) is None] == numbers[:10]
 
 
 def _described(error: Exception) -> list[object]:
@@ -740,13 +719,13 @@ def test_a_debugger_that_comes_or_goes_while_it_is_stopped_counts() -> None:
     """The grace ends when a debugger attaches, and begins when it has gone and the stop has stayed."""
     rig = ready()
     grace = rig.core.policy.stopped_grace_s
-    rig.core.vitals("stopped", rig.now)
-    rig.core.vitals("tracing-stop", rig.now)
+    rig.look("stopped")
+    rig.look("tracing-stop")
     rig.tick(10 * grace)
     assert rig.state is State.STOPPED
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
     rig.tick(grace / 2)
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
     assert rig.state is State.STOPPED
     rig.tick(grace / 2)
     assert rig.state is State.DYING

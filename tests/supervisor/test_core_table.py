@@ -8,8 +8,9 @@ from itertools import product
 
 import pytest
 
-from bgsuper.errors import ConfigError, StoreCorrupt, StoreFull
+from bgsuper.errors import ConfigError, StoreCorrupt, StoreFull, StoreUnavailable
 from bgsuper.health import WorkerState as State
+from bgsuper.supervisor.diagnosis import LOOKS
 from bgsuper.supervisor.life import TRANSITIONS, Event, IllegalTransition
 
 from .rig import Rig, observe
@@ -33,14 +34,36 @@ def lagging(rig: Rig) -> None:
     rig.tick(rig.core.limits.lagging_s)
 
 
+def disk_stalled(rig: Rig) -> None:
+    rig.up()
+    rig.looks(LOOKS, "disk-sleep", switches=7, write_bytes=4096)
+
+
 def disk_full(rig: Rig) -> None:
     rig.up()
     rig.retrying(StoreFull("no space"))
 
 
+def retrying(rig: Rig) -> None:
+    rig.up()
+    rig.retrying(StoreUnavailable("no descriptors"))
+
+
+def hung(rig: Rig) -> None:
+    rig.up()
+    rig.commit()
+    rig.take_all()
+    rig.looks(1 + round(rig.core.policy.hung_s / rig.core.policy.vitals_interval_s))
+
+
+def bloated(rig: Rig) -> None:
+    rig.up()
+    rig.looks(LOOKS, rss_bytes=rig.core.policy.rss_soft_bytes + 1)
+
+
 def stopped(rig: Rig) -> None:
     rig.up()
-    rig.core.vitals("stopped", rig.now)
+    rig.look("stopped")
 
 
 def dying(rig: Rig) -> None:
@@ -68,22 +91,29 @@ def stopping(rig: Rig) -> None:
 
 def ended(rig: Rig) -> None:
     stopping(rig)
-    rig.die("exit status 0")
+    rig.die(code=0)
 
 
 def failed(rig: Rig) -> None:
     rig.start()
     rig.error("fatal", StoreCorrupt("damaged"))
-    rig.die("exit status 1")
+    rig.die(code=1)
 
+
+#: What psutil may say, and what it does not.
+STATUSES = ["sleeping", "running", "disk-sleep", "stopped", "tracing-stop", "zombie", "gone", "unknown", "parked"]
 
 REACH: dict[State, Callable[[Rig], None]] = {
     State.IDLE: idle,
     State.STARTING: starting,
     State.READY: ready,
     State.LAGGING: lagging,
+    State.DISK_STALLED: disk_stalled,
     State.DISK_FULL: disk_full,
+    State.RETRYING: retrying,
     State.STOPPED: stopped,
+    State.HUNG: hung,
+    State.BLOATED: bloated,
     State.DYING: dying,
     State.WEDGED: wedged,
     State.EXITED: exited,
@@ -136,14 +166,16 @@ def test_a_worker_is_never_launched_beside_another(state: State) -> None:
     assert (state, Event.LAUNCH) not in TRANSITIONS
 
 
+@pytest.mark.parametrize("rss", [0, 2 * 1024**3, 4 * 1024**3], ids=["small", "large", "too large"])
+@pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
-def test_time_is_lawful_in_every_state(state: State) -> None:
-    """However long a core is left alone, and however it is looked at, no deadline meets a state without its row."""
+def test_time_is_lawful_in_every_state(state: State, status: str, rss: int) -> None:
+    """However long a core is left alone, and whatever psutil says, no deadline meets a state without its row."""
     rig = rig_in(state)
-    for seconds in (0, 0.1, 1, 10, 100, 1000):
+    for seconds in (0, 0.1, *[1] * 40, 10, 100, 1000):
         rig.tick(seconds)
-        rig.core.vitals("sleeping", rig.now)
-        rig.core.slept(1.0)
+        rig.look(status, rss_bytes=rss, switches=1, write_bytes=1, cpu_s=1.0)
+        rig.core.slept(0.1)
         if not rig.core.ended:
             timer = rig.core.timer()
             assert timer is None or isinstance(timer, float)

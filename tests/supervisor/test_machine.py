@@ -6,6 +6,7 @@ delivered piece by piece, over a model disk that knows what is durable and what 
 
 from __future__ import annotations
 
+from signal import SIGKILL, SIGSEGV
 from typing import cast
 
 from hypothesis import settings
@@ -21,7 +22,7 @@ from bgsuper.key import Key, Seq
 from bgsuper.supervisor.core import Action
 from bgsuper.supervisor.policy import Limits, RestartPolicy
 from bgsuper.supervisor.requests import Request
-from bgsuper.worker.inbox import Closed, Inbox, Item, SnapshotDone
+from bgsuper.worker.inbox import Closed, Inbox, Item, SnapshotDone, arrived
 from bgsuper.worker.link import Link
 from bgsuper.worker.snapshots import SnapshotLane
 from bgsuper.worker.writer import Writer
@@ -45,6 +46,8 @@ OPERATIONS = st.tuples(
     st.booleans(),
 )
 FEW = st.sampled_from([0, 1, 1, 2, 5, 30])
+#: Whether a death is of its own doing; two in a row make us hand out one thing at a time.
+OWN = st.sampled_from([True, True, False])
 TAKES = st.sampled_from([1, 1, 2, 2, 3, 30])
 
 
@@ -65,7 +68,7 @@ class Worker:
         for frame in self.frames.feed(piece):
             message = self.messages.feed(frame)
             if message is not None:
-                self.received.append(message)
+                self.received.append(arrived(message))
 
     def serve(self, count: int) -> None:
         items, self.received = self.received[:count], self.received[count:]
@@ -186,9 +189,10 @@ class DyingWorker(RuleBasedStateMachine):
     # -- death --------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.worker)
-    @rule(where=st.sampled_from(["now", "before a sync", "after a sync"]), serves=FEW, heard=st.booleans())
-    def die(self, where: str, serves: int, heard: bool) -> None:
-        """SIGKILL: what was on the wire is gone; what it had said may have arrived or not."""
+    @rule(where=st.sampled_from(["now", "before a sync", "after a sync"]), serves=FEW, heard=st.booleans(), own=OWN)
+    def die(self, where: str, serves: int, heard: bool, own: bool) -> None:
+        """What was on the wire is gone; what it had said may have arrived or not. Deaths of its own doing begin the
+        search for what it dies of, which must change nothing else."""
         assert self.worker is not None
 
         def kill() -> None:
@@ -206,7 +210,7 @@ class DyingWorker(RuleBasedStateMachine):
         if heard:
             self.hear()
         self.worker = None
-        self.end_of_life()
+        self.end_of_life(own and not self.core.backlog.one_at_a_time)
 
     @precondition(lambda self: self.worker is None and not self.core.ended)
     @rule(dies=st.booleans())
@@ -221,9 +225,9 @@ class DyingWorker(RuleBasedStateMachine):
         assert self.core.failure() is None
         self.act()
 
-    def end_of_life(self) -> None:
+    def end_of_life(self, own: bool = False) -> None:
         self.wire.clear()
-        self.rig.die()
+        self.rig.die(signal=SIGSEGV if own else SIGKILL)
         if self.rig.state is State.EXITED:
             self.rig.tick(self.core.policy.backoff_max_s)
         self.act()
@@ -248,7 +252,7 @@ class DyingWorker(RuleBasedStateMachine):
         for key, operations in self.operations.items():
             for seq, kind, _ in operations:
                 if kind == "snapshot" and (backlog.is_durable(Seq(seq)) or (seq in self.criticals and seq <= durable)):
-                    assert disk.stamps.get(key, 0) >= seq or self.core.snapshot_error(Seq(seq)) is not None
+                    assert disk.stamps.get(key, 0) >= seq or self.core.snapshot_failures.at(Seq(seq)) is not None
 
     @invariant()
     def no_value_ever_reverts(self) -> None:
@@ -308,7 +312,9 @@ class DyingWorker(RuleBasedStateMachine):
         assert (backlog.unacked, backlog.unacked_bytes) == (0, 0)
         assert self.core.failure() is None
         for key, operations in self.operations.items():
-            written = [operation for operation in operations if self.core.snapshot_error(Seq(operation[0])) is None]
+            written = [
+                operation for operation in operations if self.core.snapshot_failures.at(Seq(operation[0])) is None
+            ]
             if written:
                 assert self.disk.durable.values.get(key) == written[-1][2]
 

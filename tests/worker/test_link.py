@@ -7,15 +7,16 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 from bgsuper.errors import FrameError
 from bgsuper.ipc.frames import FrameReader, Kind
-from bgsuper.ipc.messages import Assembler, Message, encode_message
+from bgsuper.ipc.messages import Assembler, Commit, Message, encode_commits, encode_message
+from bgsuper.key import MANAGER, Seq
 from bgsuper.worker import link as module
-from bgsuper.worker.inbox import Closed, Inbox, Item
+from bgsuper.worker.inbox import Closed, Commits, Inbox, Item
 from bgsuper.worker.link import Link
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -106,6 +107,24 @@ def test_nonsense_ends_it_with_its_error(pipe: Pipe) -> None:
     assert isinstance(last.error, FrameError)
 
 
+def test_commits_arrive_decoded(pipe: Pipe) -> None:
+    """By the reader, so that the writer finds them ready; what they cost in bytes comes with them."""
+    row = [Commit(Seq(seq), Seq(seq - 1), ((MANAGER, b"v%d" % seq),), ()) for seq in (1, 2)]
+    pipe.start()
+    pipe.host.sendall(b"".join(encode_commits(row)))
+    pipe.host.close()
+    assert pipe.received() == [Commits(row, 4), Closed(None)]
+
+
+def test_a_lying_commit_ends_it_with_its_error(pipe: Pipe) -> None:
+    """As any other nonsense."""
+    pipe.start()
+    pipe.host.sendall(b"".join(encode_message(Kind.COMMIT, 1, ["x"])))
+    [last] = pipe.received()
+    assert isinstance(last, Closed)
+    assert isinstance(last.error, FrameError)
+
+
 def test_a_host_that_is_not_our_parent_is_gone(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked copy of it may hold the pipe open for ever."""
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
@@ -113,21 +132,43 @@ def test_a_host_that_is_not_our_parent_is_gone(pipe: Pipe, monkeypatch: pytest.M
     assert pipe.received() == [Closed(None)]
 
 
-def test_a_heartbeat_goes_out_while_nothing_comes(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PROGRESS, over the pipe."""
+@pytest.mark.parametrize("streams", [False, True], ids=["while nothing comes", "while the host streams"])
+def test_a_heartbeat_goes_out(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, streams: bool) -> None:
+    """PROGRESS, over the pipe: never before HELLO, and however busy the reader is."""
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
-    pipe.start()
     frames, messages = FrameReader(), Assembler()
-    [frame, *_] = frames.feed(pipe.host.recv(4096))
-    message = messages.feed(frame)
-    assert message is not None
-    assert (message.kind, message.fields) == (Kind.PROGRESS, ["idle", 1, 2])
+    heard: list[Message] = []
+    pipe.start()
+    time.sleep(0.05)  # several heartbeats were due
+    pipe.link.greet([1, 0, 0, True])
+    over = Event()
+
+    def stream() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            pipe.submit(number)
+
+    thread = Thread(target=stream)
+    if streams:
+        thread.start()
+    while len(heard) < 3:
+        for frame in frames.feed(pipe.host.recv(4096)):
+            message = messages.feed(frame)
+            assert message is not None
+            heard.append(message)
+    over.set()
+    if streams:
+        thread.join()
+    assert [message.kind for message in heard[:2]] == [Kind.HELLO, Kind.PROGRESS]
+    assert heard[1].fields == ["idle", 1, 2]
 
 
 @pytest.mark.parametrize("busy", ["the host does not read", "the writer is sending"])
 def test_a_heartbeat_waits_for_nobody(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, busy: str) -> None:
     """It is skipped; the reader goes on reading."""
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
+    pipe.link.greet([1, 0, 0, True])
     if busy == "the writer is sending":
         pipe.link._sending.acquire()
     else:

@@ -27,7 +27,7 @@ FATAL = (ConfigError, StoreCorrupt, StoreForeign, StoreInconsistent, StoreLocked
     [
         *((kind("no"), "fatal") for kind in FATAL),
         (SyncFailed("no"), "sync"),
-        (StoreFull("no"), "full"),
+        (StoreFull("no"), "unavailable"),
         (StoreError("SQLite is short of memory"), "crash"),
         (FrameError("no"), "crash"),
         (MemoryError(), "crash"),

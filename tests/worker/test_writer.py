@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 
 from bgsuper.errors import ConfigError, FrameError, StoreFull, SyncFailed
-from bgsuper.ipc.frames import FrameReader, Kind
-from bgsuper.ipc.messages import Assembler, Commit, Message, encode_commits
+from bgsuper.ipc.frames import Kind
+from bgsuper.ipc.messages import Commit, Message
 from bgsuper.ipc.remote import Allowed
 from bgsuper.key import Key, Seq
 from bgsuper.worker import writer as module
-from bgsuper.worker.inbox import Closed, Inbox, Item, SnapshotDone
+from bgsuper.worker.inbox import Closed, Commits, Inbox, Item, SnapshotDone
 from bgsuper.worker.link import Link
 from bgsuper.worker.snapshots import SnapshotLane
 from bgsuper.worker.writer import Writer
@@ -25,14 +25,9 @@ A, B = Key("app", "", "a"), Key("app", "", "b")
 
 def commit(
     seq: int, prev: int | None = None, puts: dict[Key, bytes] | None = None, removes: tuple[Key, ...] = ()
-) -> Message:
+) -> Commits:
     batch = Commit(Seq(seq), Seq(seq - 1 if prev is None else prev), tuple((puts or {A: b"%d" % seq}).items()), removes)
-    assembler = Assembler()
-    for piece in encode_commits([batch]):
-        for frame in FrameReader().feed(piece):
-            message = assembler.feed(frame)
-    assert message is not None
-    return message
+    return Commits([batch], sum(len(value) for _, value in batch.puts))
 
 
 def snapshot(seq: int, key: Key = A, *, critical: bool = False) -> Message:
@@ -129,6 +124,17 @@ def test_a_duplicate_is_acknowledged_and_not_applied() -> None:
     assert bench.store.groups == [[1, 2], [3]]
 
 
+def test_of_commits_that_came_together_only_the_new_ones_are_applied() -> None:
+    """Wherever in the row the new ones begin."""
+    row = [commit(seq).row[0] for seq in range(1, 5)]
+    for applied in range(5):
+        bench = Bench()
+        if applied:
+            bench.serve(Commits(row[:applied], 0))
+        assert bench.serve(Commits(row, 0)) == [(Kind.ACK, 4)]
+        assert [seq for group in bench.store.groups for seq in group] == [1, 2, 3, 4]
+
+
 def test_a_gap_is_an_error_and_never_bridged() -> None:
     """Numbers taken by snapshots leave holes; `prev` tells those from a loss."""
     bench = Bench()
@@ -217,18 +223,14 @@ def test_a_snapshot_is_acknowledged_when_it_is_adopted() -> None:
 
 def test_commits_do_not_wait_for_a_snapshot_and_those_of_its_key_win() -> None:
     """A later commit is never reverted; the file goes, the ack comes."""
-    for late in (commit(2), commit(2, puts={B: b"x"}, removes=(A,))):
+    for late in (commit(2, 0), commit(2, 0, puts={B: b"x"}, removes=(A,))):
         bench = Bench()
         bench.serve(snapshot(1))
-        assert bench.serve(commit_after_snapshot(late)) == [(Kind.ACK, 2)]
+        assert bench.serve(late) == [(Kind.ACK, 2)]
         before = dict(bench.durable)
         assert bench.finish() == [(Kind.SNAPSHOT_ACK, 1)]
         assert bench.durable == before
         assert bench.store.files == {}
-
-
-def commit_after_snapshot(message: Message) -> Message:
-    return message._replace(fields=[0, *message.fields[1:]])
 
 
 def test_a_commit_of_another_key_overtakes_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from ...health import Health
+from ...health import Health, Transition
 from ...key import Key, Seq
 from ...supervisor import Supervisor
 from .model import Model
@@ -75,6 +75,9 @@ class Witness:
 
     def health(self) -> Health:
         return self.supervisor.health()
+
+    def health_log(self) -> tuple[Transition, ...]:
+        return self.supervisor.health_log()
 
     def stop(self, timeout: float = 30.0) -> None:
         self.supervisor.stop(timeout)

@@ -32,6 +32,7 @@ WELL = Health(
     epoch=1,
     restarts=0,
     last_death=None,
+    last_cause=None,
     submitted=Seq(0),
     durable=Seq(0),
     unacked_bytes=0,
