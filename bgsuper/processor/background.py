@@ -21,10 +21,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from ..errors import ShutdownIncomplete
-from ..health import Health
+from ..health import Health, Transition
 from .clock import SystemClock, starved
-from .hosting import Hosted
-from .interfaces import ChainMonitor, ChannelManager, Durability, EventHandler, GossipSync, Node, PeerManager, Scorer
+from .hosting import UNASKED_STOP_S, Hosted
+from .interfaces import (
+    ChainMonitor,
+    ChannelManager,
+    Durability,
+    EventHandler,
+    GossipSync,
+    Node,
+    OnionMessenger,
+    OutputSweeper,
+    PeerManager,
+    Scorer,
+)
 from .lifetime import LOGGER, Lifetime, same_again
 from .tasks import process_events
 from .timers import Timers
@@ -34,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundProcessor", "process_events"]
 
-#: What a stop may take, in seconds, if nobody says: for one that was left un-stopped.
-_UNASKED_STOP_S: Final = 10.0
 #: How much longer `stop()` waits for the thread than the thread may take, so that the thread's own words come out.
 _GRACE_S: Final = 0.5
 
@@ -61,18 +70,30 @@ class BackgroundProcessor:
         logger: logging.Logger | None = None,
         *,
         scorer: Scorer | None = None,
+        onion_messenger: OnionMessenger | None = None,
+        sweeper: OutputSweeper | None = None,
         timers: Timers = Timers(),  # noqa: B008 - frozen
     ) -> Self:
         """Start the thread; LDK's `BackgroundProcessor::start`.
 
         `persister` is a started `Supervisor`, which stays the host's to stop, or the target of one that the processor
-        starts and stops: a store URL or a `PersisterRef`. `event_handler` sees each event after `gossip_sync` did.
-        The manager is persisted by records if it has `take_changes()`, else whole; the graph after each prune and at
-        the end; the scorer on its timer and at the end.
+        starts and stops: a store URL or a `PersisterRef`. `event_handler` sees each event after `gossip_sync` and
+        `scorer` learned from it, and may raise `ReplayEvent`. The manager is persisted by records if it has
+        `take_changes()`, else whole; the graph after each prune and at the end; the scorer when an event changed it, on
+        its timer and at the end.
 
         Raises `ConfigError` for a channel manager that cannot be persisted, and what `Supervisor.start` raises.
         """
-        node = Node(event_handler, chain_monitor, channel_manager, gossip_sync, peer_manager, scorer)
+        node = Node(
+            event_handler,
+            chain_monitor,
+            channel_manager,
+            gossip_sync,
+            peer_manager,
+            scorer,
+            onion_messenger,
+            sweeper,
+        )
         return cls(_Runner.start(persister, node, timers, logger))
 
     def join(self, timeout: float | None = None) -> None:
@@ -84,23 +105,25 @@ class BackgroundProcessor:
     def stop(self, timeout: float = 30.0) -> None:
         """End the loop, write the manager, the scorer and the graph a last time, and wait until they are durable.
 
-        Raises the error that ended the processor, now or before; `ShutdownIncomplete` after `timeout` seconds. On the
-        processor's own thread, in an event handler, it only asks for the stop and returns at once. Calling it again,
-        or from several threads, is fine.
+        Raises the error that ended the processor, now or before; `ShutdownIncomplete` after `timeout` seconds, or a
+        second more if it has to kill its own supervisor's worker. On the processor's own thread, in an event handler,
+        it only asks for the stop and returns at once. Calling it again, or from several threads, is fine: the first
+        call's deadline holds for the processor, and each waits for its own `timeout`.
         """
         self._runner.request_stop(timeout)
         if self._runner.is_current():
             return
-        if not self._runner.join(timeout + _GRACE_S):
-            raise ShutdownIncomplete(
-                f"the background processor still runs {timeout} s after stop(): an event handler or a node object "
-                "holds it up; nothing is written until that returns"
-            )
+        if not self._runner.join_stopped(timeout):
+            raise self._runner.still_running(timeout)
         self._runner.raise_error()
 
     def health(self) -> Health:
         """The worker's health, and the gate's. Never blocks."""
         return self._runner.health()
+
+    def health_log(self) -> tuple[Transition, ...]:
+        """The worker's changes of state, oldest first; see `Supervisor.health_log`. Never blocks."""
+        return self._runner.health_log()
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +179,7 @@ class _Runner:
                 atexit.unregister(runner.at_exit)
                 raise
         except BaseException as error:
-            hosted.stop(_UNASKED_STOP_S, error, LOGGER)
+            hosted.stop(UNASKED_STOP_S, error, LOGGER)
             raise
         return runner
 
@@ -170,7 +193,7 @@ class _Runner:
                 self._woken.clear()
         except BaseException as raised:  # noqa: BLE001 - it comes out of join()
             error = raised
-        remaining = _UNASKED_STOP_S if self._deadline is None else self._deadline - time.monotonic()
+        remaining = UNASKED_STOP_S if self._deadline is None else self._deadline - time.monotonic()
         self._error = self._hosted.stop(remaining, error, self._logger)
         atexit.unregister(self.at_exit)
 
@@ -186,6 +209,14 @@ class _Runner:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def join_stopped(self, timeout: float) -> bool:
+        """Whether the thread ended, at the latest when a stop that is given `timeout` seconds must be over."""
+        return self.join(self._hosted.stop_s(timeout) + _GRACE_S)
+
+    def still_running(self, timeout: float) -> ShutdownIncomplete:
+        """What to raise after `join_stopped` said no."""
+        return self._lifetime.still_running(timeout)
+
     def is_current(self) -> bool:
         return threading.current_thread() is self._thread
 
@@ -198,20 +229,23 @@ class _Runner:
         turns = self._lifetime.turns
         return replace(health, gate=turns.gate_state, atomic=health.atomic and turns.atomic)
 
+    def health_log(self) -> tuple[Transition, ...]:
+        return self._hosted.durability.health_log()
+
     def abandoned(self) -> None:
         """The `BackgroundProcessor` was garbage-collected."""
         if self._thread.is_alive() and not self._lifetime.stopping:
             # Nobody is woken: a collection may run inside the very lock that waking takes. The loop looks by itself.
             if self._deadline is None:
-                self._deadline = time.monotonic() + _UNASKED_STOP_S
-            self._lifetime.set_deadline(self._hosted.final_writes_s(_UNASKED_STOP_S))
+                self._deadline = time.monotonic() + UNASKED_STOP_S
+            self._lifetime.set_deadline(self._hosted.final_writes_s(UNASKED_STOP_S))
             _warn("was garbage-collected while it ran")
 
     def at_exit(self) -> None:
         """The interpreter exits and the thread still runs."""
         stopping = self._lifetime.stopping
-        self.request_stop(_UNASKED_STOP_S)
-        self.join(_UNASKED_STOP_S + _GRACE_S)
+        self.request_stop(UNASKED_STOP_S)
+        self.join_stopped(UNASKED_STOP_S)
         if not stopping:
             _warn("still ran when the interpreter exited")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FINAL_WRITES_SHARE: Final = 0.75
 #: What a supervisor gets to stop in any case, in seconds: enough to kill a worker.
 LEAST_STOP_S: Final = 1.0
+#: What a stop may take, in seconds, if nobody says: for a processor that was left un-stopped.
+UNASKED_STOP_S: Final = 10.0
 
 
 class Hosted:
@@ -41,6 +43,10 @@ class Hosted:
         """How many of a stop's `timeout` seconds the final writes may take."""
         return timeout * FINAL_WRITES_SHARE if self.owned else timeout
 
+    def stop_s(self, timeout: float) -> float:
+        """How long a stop that is given `timeout` seconds may take in all."""
+        return max(timeout, self.final_writes_s(timeout) + LEAST_STOP_S) if self.owned else timeout
+
     def stop(self, timeout: float, error: BaseException | None, logger: logging.Logger) -> BaseException | None:
         """Stop it if it is ours, after the processor ended with `error`; what the processor's owner must hear of."""
         if not self.owned:
@@ -54,4 +60,7 @@ class Hosted:
             if type(stop_error) is type(error) and stop_error.args == error.args:
                 return error
             logger.warning("Stopping the supervisor failed as well: %s: %s", type(stop_error).__name__, stop_error)
+            return error
+        if isinstance(error, ShutdownIncomplete):
+            return ShutdownIncomplete(f"{error}: all that was submitted is durable now, and nothing else")
         return error

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
-from ..health import Health
+from ..health import Health, Transition
 from ..key import Key, Seq
 
 #: The level of LDK's `log_trace!`, below `logging.DEBUG`.
@@ -23,8 +23,8 @@ logging.addLevelName(TRACE, "TRACE")
 
 #: Whatever the node calls an event; the processor only carries it.
 Event: TypeAlias = Any
-#: LDK's `EventHandler::handle_event`. It may be given the same event again after a restart, so it is idempotent.
-#: What it raises ends the processor.
+#: LDK's `EventHandler::handle_event`. It may be given the same event again, also after a restart, so it is idempotent.
+#: `ReplayEvent` asks for that; what else it raises ends the processor.
 EventHandler: TypeAlias = Callable[[Event], None]
 #: Ends the subscription that returned it. Safe to call twice.
 Unsubscribe: TypeAlias = Callable[[], None]
@@ -37,11 +37,55 @@ class EventsProvider(Protocol):
     """LDK's `EventsProvider`."""
 
     def process_pending_events(self, handler: EventHandler, /) -> None:
-        """Give each pending event to `handler`, in order. Never blocks for long."""
+        """Give each pending event to `handler`, in order. Never blocks for long.
+
+        An event is handled once `handler` returned. Where it raises, the events before are handled, the exception
+        leaves this method, and the next call begins with that event; so nothing of the provider's is half done.
+        """
+
+
+@runtime_checkable
+class NotifiesOfUpdates(Protocol):
+    """A chain monitor or an onion messenger whose events wake the processor (LDK #2090, `get_update_future`). Without
+    this they wait for the end of the loop's rest."""
+
+    def on_update(self, callback: Callable[[], None], /) -> Unsubscribe:
+        """Have `callback` called, on any thread, whenever there is a new event. It returns at once and never raises."""
 
 
 class ChainMonitor(EventsProvider, Protocol):
     """LDK's `ChainMonitor`: watches the chain for the channels."""
+
+
+@runtime_checkable
+class RebroadcastsClaims(Protocol):
+    """A chain monitor that broadcasts its transactions until they are confirmed."""
+
+    def rebroadcast_pending_claims(self) -> None:
+        """Broadcast all that is not confirmed again, its fees bumped. Called at start and each `Timers.rebroadcast`."""
+
+
+@runtime_checkable
+class ArchivesMonitors(Protocol):
+    """A chain monitor that sets aside the monitors with nothing left to watch."""
+
+    def archive_fully_resolved_channel_monitors(self) -> None:
+        """Called after `Timers.first_archive` and then each `Timers.archive`."""
+
+
+class OnionMessenger(EventsProvider, Protocol):
+    """LDK's `OnionMessenger`."""
+
+    def timer_tick_occurred(self) -> None:
+        """Called each `Timers.onion_messenger`."""
+
+
+class OutputSweeper(Protocol):
+    """LDK's `OutputSweeper`: spends what closed channels left to the host's wallet."""
+
+    def regenerate_and_broadcast_spend_if_necessary(self) -> None:
+        """Called each `Timers.sweeper`; at most one transaction per block height is its own business. What it raises is
+        logged, and the next call tries again, so it changes nothing when it raises."""
 
 
 class ChannelManager(EventsProvider, Protocol):
@@ -51,8 +95,8 @@ class ChannelManager(EventsProvider, Protocol):
         """Called at start and then each `Timers.freshness`."""
 
     def on_persistable_update(self, callback: Callable[[], None], /) -> Unsubscribe:
-        """Have `callback` called, on any thread, whenever there is something new to persist or to send. It returns at
-        once and never raises."""
+        """Have `callback` called, on any thread, whenever there is something new to persist or to send, or an event to
+        handle. It returns at once and never raises."""
 
 
 @runtime_checkable
@@ -156,7 +200,7 @@ class NetworkGraph(Protocol):
 
 
 class GossipSync(Protocol):
-    """LDK's `P2PGossipSync`."""
+    """LDK's `GossipSync`: P2P unless it is `RapidGossipSync`."""
 
     @property
     def network_graph(self) -> NetworkGraph: ...
@@ -165,10 +209,32 @@ class GossipSync(Protocol):
         """Learn from a payment's failure. Called before the user's handler sees the event."""
 
 
-class Scorer(Protocol):
-    """LDK's scorer, as far as it is persisted."""
+@runtime_checkable
+class RapidGossipSync(Protocol):
+    """A gossip sync that fetches snapshots from a server (LDK's `RapidGossipSync`). Its graph is not pruned before the
+    first one is complete, since that may bring the channels' newest updates, and then at once."""
 
-    def write(self) -> bytes: ...
+    def is_initial_sync_complete(self) -> bool: ...
+
+
+class ScoreUpdate(Protocol):
+    """What a scorer learns from (LDK's `ScoreUpdate`). `path` is the event's; `now` is in seconds since the Unix
+    epoch."""
+
+    def payment_path_failed(self, path: Any, short_channel_id: int, now: float, /) -> None: ...
+    def payment_path_successful(self, path: Any, now: float, /) -> None: ...
+    def probe_failed(self, path: Any, short_channel_id: int, now: float, /) -> None: ...
+    def probe_successful(self, path: Any, now: float, /) -> None: ...
+
+    def time_passed(self, now: float, /) -> None:
+        """What was learnt is less certain by now. Called at start and before each timed write."""
+
+
+class Scorer(ScoreUpdate, Protocol):
+    """LDK's `WriteableScore`."""
+
+    def write(self) -> bytes:
+        """A consistent snapshot of all of it, in LDK's serialization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +247,14 @@ class Node:
     gossip_sync: GossipSync | None
     peer_manager: PeerManager
     scorer: Scorer | None = None
+    onion_messenger: OnionMessenger | None = None
+    sweeper: OutputSweeper | None = None
+
+    @property
+    def events_providers(self) -> tuple[EventsProvider, ...]:
+        """In the order in which they are asked: LDK #1436, #2723."""
+        messenger = () if self.onion_messenger is None else (self.onion_messenger,)
+        return (self.channel_manager, self.chain_monitor, *messenger)
 
 
 # -- durability --------------------------------------------------------------------------------------------------------
@@ -221,6 +295,9 @@ class Durability(Protocol):
 
     def health(self) -> Health:
         """One look at the worker. Never blocks."""
+
+    def health_log(self) -> tuple[Transition, ...]:
+        """The worker's changes of state, oldest first; a bounded number of them."""
 
     def stop(self, timeout: float = 30.0) -> None:
         """Drain and end the worker, also one that failed. Raises `ShutdownIncomplete`."""

@@ -4,6 +4,8 @@ Rules:
 1. A failed write is logged, once, and comes out only if it was the final one: the next write may succeed, and a node
    without its newest graph is still a node.
 2. Nothing is submitted while the store is behind; what is owed is written when it has caught up.
+3. One write is under way at a time: what changes meanwhile goes into the next, so that a large scorer is not serialised
+   again for each payment. LDK saves after each update that changed it, and waits for that.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class SideWrites:
         logger: logging.Logger,
     ) -> None:
         self._key = key
-        self._name = name
+        self.name = name
         self._pieces = pieces
         self._durability = durability
         self._logger = logger
@@ -47,15 +49,15 @@ class SideWrites:
             except Exception as failure:  # noqa: BLE001 - any error of the worker's
                 self._under_way = None
                 self._logger.error(
-                    "Error: Failed to persist %s, check your disk and permissions %s", self._name, failure
+                    "Error: Failed to persist %s, check your disk and permissions %s", self.name, failure
                 )
-        if self._owed and self._durability.writable:
+        if self._owed and self._under_way is None and self._durability.writable:
             self.write()
 
     def write(self) -> Seq:
         """Write the value as it is now."""
         self._owed = False
-        self._logger.log(TRACE, "Persisting %s", self._name)
+        self._logger.log(TRACE, "Persisting %s", self.name)
         self._under_way = self._durability.snapshot(self._key, self._pieces())
         return self._under_way
 

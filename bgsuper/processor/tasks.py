@@ -3,21 +3,38 @@
 Rules:
 1. No await inside a turn: what other tasks do to the node objects falls between turns.
 2. To cancel it is to stop it: the final writes still happen, within `stop_timeout`, and then `CancelledError` is
-   raised. A further cancellation changes nothing. It starts no tasks, so that a loop which cancels all its tasks at its
-   end (``asyncio.run``) finds nothing else of ours to cancel.
-3. Wakings come from other threads as one call into the loop, however many there are; a closed loop is tolerated.
+   raised. A further cancellation changes nothing, wherever it comes (LDK #4598). It starts no tasks, so that a loop
+   which cancels all its tasks at its end (``asyncio.run``) finds nothing else of ours to cancel.
+3. What blocks, its own supervisor's start and stop, runs on a thread of its own: the loop's default executor may be
+   full of the host's work.
+4. A coroutine that is closed, since its loop was closed under it, may not wait: its supervisor is stopped on that
+   thread, with what was submitted, and a `ResourceWarning` says that the final writes are missing.
+5. Wakings come from other threads as one call into the loop, however many there are; a closed loop is tolerated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from .clock import Clock, SystemClock, suspended
-from .hosting import Hosted
-from .interfaces import ChainMonitor, ChannelManager, Durability, EventHandler, GossipSync, Node, PeerManager, Scorer
+from .hosting import UNASKED_STOP_S, Hosted
+from .interfaces import (
+    ChainMonitor,
+    ChannelManager,
+    Durability,
+    EventHandler,
+    GossipSync,
+    Node,
+    OnionMessenger,
+    OutputSweeper,
+    PeerManager,
+    Scorer,
+)
 from .lifetime import LOGGER, Lifetime
 from .timers import Timers
 
@@ -40,6 +57,8 @@ async def process_events(
     logger: logging.Logger | None = None,
     *,
     scorer: Scorer | None = None,
+    onion_messenger: OnionMessenger | None = None,
+    sweeper: OutputSweeper | None = None,
     timers: Timers = Timers(),  # noqa: B008 - frozen
     stop: asyncio.Event,
     stop_timeout: float = 30.0,
@@ -52,30 +71,57 @@ async def process_events(
     """
     logger = LOGGER if logger is None else logger
     hosted = Hosted(persister)
+    node = Node(
+        event_handler, chain_monitor, channel_manager, gossip_sync, peer_manager, scorer, onion_messenger, sweeper
+    )
     naps = _Naps()
-    if hosted.owned:
-        await naps.through(naps.loop.run_in_executor(None, hosted.start))
+    aside = ThreadPoolExecutor(1, "bgsuper-aside")
     error: BaseException | None = None
     began_to_stop: float | None = None
     try:
-        node = Node(event_handler, chain_monitor, channel_manager, gossip_sync, peer_manager, scorer)
-        lifetime = Lifetime(
-            node, hosted.durability, naps.wake, timers=timers, clock=CLOCK, asleep=suspended, logger=logger
+        if hosted.owned:
+            await naps.through(naps.loop.run_in_executor(aside, hosted.start))
+        try:
+            lifetime = Lifetime(
+                node, hosted.durability, naps.wake, timers=timers, clock=CLOCK, asleep=suspended, logger=logger
+            )
+            for seconds in lifetime.steps():
+                await naps.rest(seconds)
+                if began_to_stop is None and (stop.is_set() or naps.cancelled is not None):
+                    began_to_stop = naps.loop.time()
+                    lifetime.request_stop(hosted.final_writes_s(stop_timeout))
+        except GeneratorExit:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - raised below, once the supervisor is stopped
+            error = raised
+        if hosted.owned:
+            remaining = stop_timeout if began_to_stop is None else began_to_stop + stop_timeout - naps.loop.time()
+            error = await naps.through(naps.loop.run_in_executor(aside, hosted.stop, remaining, error, logger))
+    except GeneratorExit:
+        if hosted.owned:
+            # One thread: after the start, if that is still under way. None is to be had once the interpreter exits, but
+            # then the supervisor's own hook has stopped it.
+            with suppress(RuntimeError):
+                aside.submit(_stop_unasked, hosted, logger)
+        warnings.warn(
+            "process_events() was closed before its end, without its final writes: set its stop event, or cancel its "
+            "task, and wait for that",
+            ResourceWarning,
+            stacklevel=2,
         )
-        for seconds in lifetime.steps():
-            await naps.rest(seconds)
-            if began_to_stop is None and (stop.is_set() or naps.cancelled is not None):
-                began_to_stop = naps.loop.time()
-                lifetime.request_stop(hosted.final_writes_s(stop_timeout))
-    except BaseException as raised:  # noqa: BLE001 - raised below, once the supervisor is stopped
-        error = raised
-    if hosted.owned:
-        remaining = stop_timeout if began_to_stop is None else began_to_stop + stop_timeout - naps.loop.time()
-        error = await naps.through(naps.loop.run_in_executor(None, partial(hosted.stop, remaining, error, logger)))
+        raise
+    finally:
+        aside.shutdown(wait=False)
     if error is None:
         error = naps.cancelled
     if error is not None:
         raise error
+
+
+def _stop_unasked(hosted: Hosted, logger: logging.Logger) -> None:
+    error = hosted.stop(UNASKED_STOP_S, None, logger)
+    if error is not None:
+        logger.error("Stopping the supervisor failed, and nobody waits for it: %s: %s", type(error).__name__, error)
 
 
 class _Naps:

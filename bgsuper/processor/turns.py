@@ -2,8 +2,8 @@
 
     begin                                   the startup tick
     turn      1. look back                  did the store fail; what became durable leaves through the gate
-              2. timers that are due        ticks, prune; after a sleep of the machine all peers are disconnected
-              3. events                     of the manager, then of the monitor, then the peers (LDK #1436)
+              2. timers that are due        see `periodic`
+              3. events                     see `events`; then the peers (LDK #1436)
               4. persist                    outputs, then changes: one commit, tags, gate
     (rest)                                  the face waits, at most `rest_s()`, or until it is woken
     final writes                            manager, scorer, graph, one durable before the next
@@ -12,8 +12,9 @@ Rules:
 1. Nothing in a turn waits for the store, so events go on while writes are under way.
 2. While the store is not `writable` no changes and no outputs are taken: they stay with their objects and merge into
    the next commit, and the peers are not read. So `Backlogged` is never raised after a mutation.
-3. Whatever a node object, a handler or the store raises in a turn ends the processor, since half a change must never
-   be committed: no final writes; the gate is shut, what it held is discarded, the peers are disconnected.
+3. Whatever a node object, a handler (but for `ReplayEvent`) or the store raises in a turn ends the processor, since
+   half a change must never be committed: no final writes; the gate is shut, what it held is discarded, the peers are
+   disconnected.
 4. Un-acknowledged age (the gate, rule 10): over 20 s no new HTLCs and channels, over 45 s the peers with held messages
    are disconnected.
 
@@ -30,22 +31,13 @@ from typing import Final, Literal
 from ..gate import Gate, Stall
 from ..key import NETWORK_GRAPH, SCORER, Seq
 from .clock import Clock, RestWatch, SleepRule
-from .interfaces import (
-    TRACE,
-    Admission,
-    BackPressure,
-    DisconnectsOne,
-    Durability,
-    Event,
-    EventHandler,
-    GossipSync,
-    Node,
-    Outbox,
-    Output,
-)
+from .events import Delivery
+from .interfaces import TRACE, Admission, BackPressure, DisconnectsOne, Durability, Event, Node, Outbox, Output
 from .manager_writes import Written, manager_writes
+from .periodic import Periodic
+from .scoring import update_scorer
 from .side_writes import SideWrites
-from .timers import Schedule, Timer, Timers
+from .timers import Timers
 
 #: How many outputs one `release()` hands on: a long stall may end with thousands of them, and a turn stays short.
 RELEASES: Final = 64
@@ -74,7 +66,6 @@ class Turns:
         self._clock = clock
         self._asleep = asleep
         self._logger = logger
-        self._handler = decorated(node.gossip_sync, node.event_handler)
         self._gate: Gate[Output] = Gate(durability.durable_seq)
         self._leaving: deque[Output] = deque()  # out of the gate, not yet handed on
         self._manager = manager_writes(node.channel_manager, durability)
@@ -83,16 +74,14 @@ class Turns:
         self._reader = node.peer_manager if isinstance(node.peer_manager, BackPressure) else None
         self._hang_up = node.peer_manager.disconnect if isinstance(node.peer_manager, DisconnectsOne) else None
         self._graph = self._scorer = None
-        which = {Timer.FRESHNESS, Timer.PING}
         if node.gossip_sync is not None:
-            which.add(Timer.PRUNE)
             graph = node.gossip_sync.network_graph
             self._graph = SideWrites(NETWORK_GRAPH, "network graph", graph.pieces, durability, logger)
         if node.scorer is not None:
-            which.add(Timer.SCORER)
             scorer = node.scorer
             self._scorer = SideWrites(SCORER, "scorer", lambda: (scorer.write(),), durability, logger)
-        self._schedule = Schedule(timers, which, clock.monotonic())
+        self._periodic = Periodic(node, timers, clock, graph=self._graph, scorer=self._scorer, logger=logger)
+        self._events = Delivery(node.events_providers, self._learn, node.event_handler, timers.replay, clock, logger)
         self._rests = RestWatch(clock)
         self._persisting: Seq | None = None  # the newest write of the manager, until it is durable
         self._reading = True
@@ -102,16 +91,16 @@ class Turns:
 
     def begin(self) -> None:
         """Before the first turn."""
-        self._trace("Calling ChannelManager's timer_tick_occurred on startup")
-        self._node.channel_manager.timer_tick_occurred()
+        self._periodic.begin()
 
     def turn(self) -> None:
         """One turn. Raises the store's failure, fresh, and whatever a node object raises: then call `fail()`."""
         rest = self._rests.end()
         self._look_back()
-        self._fire_timers(slept=self._asleep(rest, self._timers.asleep))
-        self._node.channel_manager.process_pending_events(self._handler)
-        self._node.chain_monitor.process_pending_events(self._handler)
+        if self._asleep(rest, self._timers.asleep):
+            self._periodic.wake_up()
+        self._periodic.fire()
+        self._events.deliver()
         self._node.peer_manager.process_events()
         self._persist()
         self._rests.begin()
@@ -120,17 +109,18 @@ class Turns:
         """The longest that the face may now wait to be woken, in seconds."""
         if self._leaving:
             return 0.0
-        return min(self._timers.rest, self._schedule.due_in(self._clock.monotonic()))
+        now = self._clock.monotonic()
+        return min(self._timers.rest, self._periodic.due_in(now), self._events.due_in(now))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def final_writes(self) -> list[Callable[[], Seq | None]]:
-        """What to submit before the end, in order: wait until the store is writable, call one, wait until the number
-        that it returns is durable (None: nothing to wait for), call `release()` until nothing is left, go on. An error
-        ends it."""
+    def final_writes(self) -> list[tuple[str, Callable[[], Seq | None]]]:
+        """What to submit before the end, each with its name, in order: wait until the store is writable, call one, wait
+        until the number that it returns is durable (None: nothing to wait for), call `release()` until nothing is left,
+        go on. An error ends it."""
         self._trace("Terminating background processor.")
-        side = [writes.write for writes in (self._scorer, self._graph) if writes is not None]
-        return [self._write_manager_finally, *side]
+        side = [(writes.name, writes.write) for writes in (self._scorer, self._graph) if writes is not None]
+        return [("channel manager", self._write_manager_finally), *side]
 
     def release(self) -> bool:
         """Let leave what became durable, a bounded number at a time; whether there is more to leave."""
@@ -194,24 +184,13 @@ class Turns:
                 self._gate.drop(connection)
                 self._hang_up(connection)
 
-    def _fire_timers(self, *, slept: bool) -> None:
-        now = self._clock.monotonic()
-        due = self._schedule.fire(now)
-        if Timer.FRESHNESS in due:
-            self._trace("Calling ChannelManager's timer_tick_occurred")
-            self._node.channel_manager.timer_tick_occurred()
-        if slept:
-            self._trace("100ms sleep took more than a second, disconnecting peers.")
-            self._node.peer_manager.disconnect_all_peers()
-            self._schedule.restart(Timer.PING, now)
-        elif Timer.PING in due:
-            self._trace("Calling PeerManager's timer_tick_occurred")
-            self._node.peer_manager.timer_tick_occurred()
-        if Timer.PRUNE in due and self._node.gossip_sync is not None and self._graph is not None:
-            self._trace("Pruning network graph of stale entries")
-            self._node.gossip_sync.network_graph.remove_stale_channels_and_tracking(int(self._clock.time()))
-            self._graph.owe()
-        if Timer.SCORER in due and self._scorer is not None:
+    def _learn(self, event: Event) -> None:
+        if self._node.gossip_sync is not None:
+            self._node.gossip_sync.handle_event(event)
+        if self._node.scorer is None or self._scorer is None:
+            return
+        if update_scorer(self._node.scorer, event, self._clock.time()):
+            self._trace("Persisting scorer after update")
             self._scorer.owe()
 
     def _persist(self) -> None:
@@ -270,16 +249,3 @@ class Turns:
 
     def _trace(self, message: str) -> None:
         self._logger.log(TRACE, message)
-
-
-def decorated(gossip_sync: GossipSync | None, handler: EventHandler) -> EventHandler:
-    """The user's handler, after the gossip sync's if there is one (LDK's DecoratingEventHandler)."""
-    if gossip_sync is None:
-        return handler
-    learn = gossip_sync.handle_event
-
-    def handle_event(event: Event) -> None:
-        learn(event)
-        handler(event)
-
-    return handle_event

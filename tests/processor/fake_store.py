@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bgsuper.errors import Backlogged
-from bgsuper.health import Health, WorkerState
+from bgsuper.health import Health, Transition, WorkerState
 from bgsuper.key import Key, Seq
 
 
@@ -96,6 +96,7 @@ class FakeStore:
             epoch=1,
             restarts=0,
             last_death=None,
+            last_cause=None,
             submitted=Seq(self.submitted),
             durable=self.durable_seq,
             unacked_bytes=0,
@@ -106,6 +107,9 @@ class FakeStore:
             cpu_percent=None,
             write_bytes=None,
         )
+
+    def health_log(self) -> tuple[Transition, ...]:
+        return (Transition(0.0, WorkerState.STARTING, WorkerState.READY, "a stand-in", pid=7),)
 
     # -- the test's side ----------------------------------------------------------------------------------------------
 

@@ -63,11 +63,15 @@ class Manager:
         self.calls.append("manager events")
         if self.raises is not None:
             raise self.raises
-        events, self.events = self.events, []
-        for event in events:
-            handler(event)
-        if events:
-            self.change()
+        handled = False
+        try:
+            while self.events:
+                handler(self.events[0])
+                del self.events[0]
+                handled = True
+        finally:
+            if handled:
+                self.change()
 
     def timer_tick_occurred(self) -> None:
         self.calls.append("manager tick")
@@ -165,15 +169,64 @@ class RecordManager:
 
 
 class Monitor:
-    def __init__(self, calls: Calls) -> None:
+    """A chain monitor, or with another name an onion messenger, that has nothing besides its events."""
+
+    def __init__(self, calls: Calls, name: str = "monitor") -> None:
         self.calls = calls
+        self.name = name
         self.events: list[object] = []
 
     def process_pending_events(self, handler: EventHandler) -> None:
-        self.calls.append("monitor events")
-        events, self.events = self.events, []
-        for event in events:
-            handler(event)
+        self.calls.append(f"{self.name} events")
+        while self.events:
+            handler(self.events[0])
+            del self.events[0]
+
+
+class NotifyingMonitor(Monitor):
+    """Its events wake the processor."""
+
+    def __init__(self, calls: Calls, name: str = "monitor") -> None:
+        super().__init__(calls, name)
+        self.callbacks: list[Callable[[], None]] = []
+
+    def on_update(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.callbacks.append(callback)
+        return lambda: self.callbacks.remove(callback)
+
+    def push(self, event: object) -> None:
+        self.events.append(event)
+        for callback in list(self.callbacks):
+            callback()
+
+
+class WholeMonitor(NotifyingMonitor):
+    """One that also rebroadcasts and archives."""
+
+    def rebroadcast_pending_claims(self) -> None:
+        self.calls.append("rebroadcast")
+
+    def archive_fully_resolved_channel_monitors(self) -> None:
+        self.calls.append("archive")
+
+
+class Messenger(NotifyingMonitor):
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls, "onion")
+
+    def timer_tick_occurred(self) -> None:
+        self.calls.append("onion tick")
+
+
+class Sweeper:
+    def __init__(self, calls: Calls) -> None:
+        self.calls = calls
+        self.raises: Exception | None = None
+
+    def regenerate_and_broadcast_spend_if_necessary(self) -> None:
+        self.calls.append("sweep")
+        if self.raises is not None:
+            raise self.raises
 
 
 class Peers:
@@ -224,13 +277,43 @@ class Gossip:
         self.calls.append(f"graph learns {event}")
 
 
+class Rapid(Gossip):
+    """A gossip sync whose first snapshot is still to come."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls)
+        self.synced = False
+
+    def is_initial_sync_complete(self) -> bool:
+        return self.synced
+
+
 class Scores:
+    """A scorer; `learned` is what it was told, each with its arguments."""
+
     def __init__(self, calls: Calls) -> None:
         self.calls = calls
+        self.learned: list[tuple[object, ...]] = []
+
+    def payment_path_failed(self, path: object, short_channel_id: int, now: float) -> None:
+        self.learned.append(("payment_path_failed", path, short_channel_id, now))
+
+    def payment_path_successful(self, path: object, now: float) -> None:
+        self.learned.append(("payment_path_successful", path, now))
+
+    def probe_failed(self, path: object, short_channel_id: int, now: float) -> None:
+        self.learned.append(("probe_failed", path, short_channel_id, now))
+
+    def probe_successful(self, path: object, now: float) -> None:
+        self.learned.append(("probe_successful", path, now))
+
+    def time_passed(self, now: float) -> None:
+        self.calls.append("decay")
+        self.learned.append(("time_passed", now))
 
     def write(self) -> bytes:
         self.calls.append("scorer write")
-        return b"scores"
+        return b"scores %d" % len(self.learned)
 
 
 class Setup:
@@ -243,18 +326,24 @@ class Setup:
         store: FakeStore | None = None,
         timers: Timers | None = None,
         asleep: SleepRule = starved,
-        gossip: bool = True,
+        gossip: bool | type[Gossip] = True,
         scorer: bool = False,
+        monitor: type[Monitor] = Monitor,
+        onion_messenger: bool = False,
+        sweeper: bool = False,
     ) -> None:
         self.calls = Calls()
         self.clock = FakeClock()
         self.store = FakeStore() if store is None else store
         self.manager = Manager() if manager is None else manager
         self.manager.calls = self.calls
-        self.monitor = Monitor(self.calls)
+        self.monitor: Any = monitor(self.calls)
         self.peers = Peers(self.calls)
-        self.gossip = Gossip(self.calls) if gossip else None
-        self.scorer = Scores(self.calls) if scorer else None
+        kind = Gossip if isinstance(gossip, bool) else gossip
+        self.gossip: Any = kind(self.calls) if gossip else None
+        self.scorer: Any = Scores(self.calls) if scorer else None
+        self.onion_messenger = Messenger(self.calls) if onion_messenger else None
+        self.sweeper = Sweeper(self.calls) if sweeper else None
         self.handled: list[object] = []
         self.handler: EventHandler = self.handle
         self.timers = Timers() if timers is None else timers
@@ -267,7 +356,16 @@ class Setup:
         self.handled.append(event)
 
     def node(self) -> Node:
-        return Node(lambda event: self.handler(event), self.monitor, self.manager, self.gossip, self.peers, self.scorer)
+        return Node(
+            lambda event: self.handler(event),
+            self.monitor,
+            self.manager,
+            self.gossip,
+            self.peers,
+            self.scorer,
+            self.onion_messenger,
+            self.sweeper,
+        )
 
     def turns(self) -> Turns:
         """The turns, begun; `calls` starts empty."""

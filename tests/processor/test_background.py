@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bgsuper.errors import ConfigError, ShutdownIncomplete, WorkerStartFailed
+from bgsuper.errors import ReplayEvent, ShutdownIncomplete
 from bgsuper.key import MANAGER, NETWORK_GRAPH, Key
 from bgsuper.processor.background import BackgroundProcessor
 from bgsuper.processor.timers import Timers
@@ -22,7 +22,18 @@ from .stand_ins import Flag, Manager, Message, RecordManager, Setup
 
 A = Key("channels", "", "a")
 #: Nothing happens by itself: only what wakes the thread makes it turn.
-STILL = Timers(freshness=1e5, ping=1e5, first_prune=1e5, scorer=1e5, rest=1e4, asleep=1e5)
+STILL = Timers(
+    freshness=1e5,
+    ping=1e5,
+    first_prune=1e5,
+    first_scorer=1e5,
+    rebroadcast=1e5,
+    first_archive=1e5,
+    onion_messenger=1e5,
+    sweeper=1e5,
+    rest=1e4,
+    asleep=1e5,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +53,8 @@ def start(setup: Setup, persister: object = None, timers: Timers = STILL) -> Bac
         setup.peers,
         setup.logger,
         scorer=setup.scorer,
+        onion_messenger=setup.onion_messenger,
+        sweeper=setup.sweeper,
         timers=timers,
     )
 
@@ -104,6 +117,24 @@ def test_an_update_wakes_it_and_so_does_the_ack() -> None:
         assert processor.health().gate == "open"
         setup.store.prompt = True
     assert manager.released == ["answer"]
+
+
+def test_a_replay_wakes_it() -> None:
+    """Nothing else would: it rests for hours here."""
+    setup = prompt_setup()
+    refusals = [ReplayEvent(), ReplayEvent()]
+    handled = Flag()
+
+    def refuse(event: object) -> None:
+        if refusals:
+            raise refusals.pop()
+        handled.set()
+
+    setup.handler = refuse
+    with start(setup):
+        setup.manager.events.append("event")
+        setup.manager.change()
+        handled.wait()
 
 
 def test_a_failure_wakes_it_and_comes_out_of_join_and_stop_each_time_anew() -> None:
@@ -181,102 +212,46 @@ def test_stop_is_bounded_when_a_handler_never_returns() -> None:
         processor.stop(10.0)
 
 
+def test_a_short_stop_beside_a_long_one_blames_the_writes() -> None:
+    """Not a handler: the loop has ended, and only the store is late. The long one goes on, and succeeds."""
+    setup = Setup()
+    submitted = Flag()
+    processor = start(setup)
+    snapshot = setup.store.snapshot
+    setup.store.snapshot = lambda *args, **options: (snapshot(*args, **options), submitted.set())[0]  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(processor.stop, 30.0)
+        submitted.wait()
+        with pytest.raises(ShutdownIncomplete, match="final write of the channel manager is not durable yet") as caught:
+            processor.stop(0.01)
+        assert "handler" not in str(caught.value)
+        assert caught.value.unacked == 1
+        setup.store.prompt = True
+        setup.store.ack()
+        assert long.exception(10.0) is None
+
+
 def test_stop_is_bounded_when_the_disk_hangs() -> None:
     """The host's supervisor: told apart from a lost write by its own stop()."""
     setup = Setup()
     processor = start(setup)
     began = time.monotonic()
-    with pytest.raises(ShutdownIncomplete, match="not durable in time") as caught:
+    with pytest.raises(ShutdownIncomplete, match="final write of the channel manager is not durable") as caught:
         processor.stop(0.05)
     assert time.monotonic() - began < 5.0
     assert caught.value.unacked == 1
     assert not setup.store.stopped
 
 
-# -- its own supervisor ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeStore], None]:
-    """Have the processor make `store` when it is given a URL."""
-
-    def use(store: FakeStore) -> None:
-        store.started = False
-        monkeypatch.setattr("bgsuper.supervisor.Supervisor", lambda target: store)
-
-    return use
-
-
-def test_its_own_supervisor_is_started_and_stopped(
-    own: Callable[[FakeStore], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Also after a failure, whose error stop() repeats: that is no news."""
-    setup = prompt_setup()
-    own(setup.store)
-    with start(setup, "sqlite:state"):
-        assert setup.store.started
-    assert setup.store.stopped
-    failing = Setup()
-    own(failing.store)
-    processor = start(failing, "sqlite:state")
-    failing.store.stop_error = PermissionError(13, "test")
-    failing.store.fail(lambda: PermissionError(13, "test"))
-    with pytest.raises(PermissionError):
-        processor.join(10.0)
-    assert failing.store.stopped
-    assert "as well" not in caplog.text
-
-
-def test_a_second_error_of_its_supervisor_is_logged(
-    own: Callable[[FakeStore], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    """The first one comes out."""
-    setup = Setup()
-    own(setup.store)
-    processor = start(setup, "sqlite:state")
-    setup.store.stop_error = OSError("second")
-    setup.store.fail(lambda: PermissionError(13, "first"))
-    with pytest.raises(PermissionError, match="first"):
-        processor.join(10.0)
-    assert "Stopping the supervisor failed as well: OSError: second" in caplog.text
-
-
-def test_what_its_supervisor_says_at_the_end_comes_out(own: Callable[[FakeStore], None]) -> None:
-    """It knows better than the processor what became of the writes."""
-    setup = Setup()
-    own(setup.store)
-    setup.store.stop_error = ShutdownIncomplete("killed", unacked=7, outcome="killed")
-    processor = start(setup, "sqlite:state")
-    with pytest.raises(ShutdownIncomplete) as caught:
-        processor.stop(0.05)
-    assert (caught.value.unacked, caught.value.outcome) == (7, "killed")
-
-
-def test_a_supervisor_that_cannot_start(own: Callable[[FakeStore], None]) -> None:
-    """start() raises, and nothing was called."""
-
-    class Broken(FakeStore):
-        def start(self, timeout: float = 30.0) -> object:  # type: ignore[override]
-            raise WorkerStartFailed("test")
-
-    setup = Setup(store=Broken())
-    own(setup.store)
-    with pytest.raises(WorkerStartFailed):
-        start(setup, "sqlite:state")
-    assert setup.calls == []
-
-
-def test_a_refused_manager_leaves_no_supervisor_behind(own: Callable[[FakeStore], None]) -> None:
-    """`ConfigError` from start(), after the supervisor it had started was stopped."""
-    setup = Setup()
-    own(setup.store)
-    setup.manager = setup.monitor
-    with pytest.raises(ConfigError):
-        start(setup, "sqlite:state")
-    assert setup.store.stopped
-
-
 # -- health ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_health_log_is_the_supervisors() -> None:
+    """Word for word; also of one that ended."""
+    setup = prompt_setup()
+    with start(setup) as processor:
+        assert processor.health_log() == setup.store.health_log()
+    assert [entry.evidence for entry in processor.health_log()] == ["a stand-in"]
 
 
 @pytest.mark.parametrize(("manager", "atomic"), [(Manager, False), (RecordManager, True)])

@@ -75,7 +75,7 @@ def test_the_final_writes_are_in_order_and_one_durable_before_the_next() -> None
         setup.store.ack()
     assert list(steps) == []
     assert submitted == [(MANAGER, "critical"), (SCORER, "snapshot"), (NETWORK_GRAPH, "snapshot")]
-    assert setup.store.durable == {MANAGER: b"manager 0", SCORER: b"scores", NETWORK_GRAPH: b"graph 0"}
+    assert setup.store.durable == {MANAGER: b"manager 0", SCORER: b"scores 1", NETWORK_GRAPH: b"graph 0"}
 
 
 def test_the_final_write_takes_what_changed_since_the_last_turn() -> None:
@@ -146,6 +146,70 @@ def test_the_final_writes_are_bounded(writable: bool) -> None:
         rest(steps)
     assert caught.value.unacked == (1 if writable else 0)
     assert setup.store.subscribers == []
+
+
+def test_what_holds_up_a_stop_is_said_rightly() -> None:
+    """Of a turn that does not end, of a thread that gets no time, of a store that does not take or finish the final
+    writes (and which), and of the supervisor's own stop: only the first is the handler's fault."""
+    setup = Setup()
+    lifetime = setup.lifetime()
+    steps = lifetime.steps()
+    said: list[str] = []
+
+    def ask() -> str:
+        error = lifetime.still_running(0.5)
+        assert str(error).startswith("the background processor still runs 0.5 s after stop(): ")
+        return f"{error.unacked} {str(error).partition('stop(): ')[2]}"
+
+    def slow(event: object) -> None:
+        setup.clock.now += 2.0
+        said.append(ask())
+
+    setup.handler = slow
+    setup.manager.events = ["slow"]
+    rest(steps)
+    setup.clock.now += 3.0
+    said.append(ask())
+    setup.store.writable = False
+    lifetime.request_stop(30.0)
+    rest(steps)
+    rest(steps)
+    said.append(ask())
+    setup.store.become_writable(True)
+    rest(steps)
+    said.append(ask())
+    setup.store.ack()
+    rest(steps)
+    said.append(ask())
+    setup.store.ack()
+    assert list(steps) == []
+    said.append(ask())
+    left, still = "un-acknowledged commits and snapshots", "join() tells how that ends"
+    assert said == [
+        "0 an event handler or a node object has held it up for 2.0 s; nothing is written meanwhile",
+        "1 it was woken and has not run for 3.0 s: the machine is too busy",
+        f"1 the final write of the channel manager is not yet taken by the store; {left}: 1 (a stand-in); {still}",
+        f"2 the final write of the channel manager is not durable yet; {left}: 2 (a stand-in); {still}",
+        f"1 the final write of the network graph is not durable yet; {left}: 1 (a stand-in); {still}",
+        f"0 its own supervisor is still being stopped; {still}",
+    ]
+
+
+def test_a_late_graph_is_not_called_acknowledged() -> None:
+    """No output waits for it, so it is in no difference of sequence numbers."""
+    setup = Setup()
+    lifetime = setup.lifetime()
+    steps = lifetime.steps()
+    rest(steps)
+    lifetime.request_stop(30.0)
+    rest(steps)
+    rest(steps)
+    setup.store.ack()
+    rest(steps)
+    setup.clock.now += 30.0
+    with pytest.raises(ShutdownIncomplete, match="of the network graph is not durable") as caught:
+        rest(steps)
+    assert caught.value.unacked == 1
 
 
 def test_a_failure_ends_it_without_final_writes() -> None:

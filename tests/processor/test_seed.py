@@ -2,65 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from pathlib import Path
 
 import pytest
 
-from bgsuper.processor.background import BackgroundProcessor
-from bgsuper.processor.interfaces import TRACE
-from bgsuper.processor.timers import Timers
-from bgsuper.supervisor import PersisterRef
+from .ldk_node import Node, persister
 
-from .stand_ins import Calls, Gossip, Manager, Monitor, Peers
-
-#: The seed's timers under cfg(test).
-SHORT = Timers(freshness=0.05, ping=0.05, first_prune=0.05, rest=0.02)
-
-
-def persister(directory: Path, **errors: list[object]) -> PersisterRef:
-    return PersisterRef("tests.processor.persisters:FailingPersister", {"directory": str(directory), **errors})
-
-
-class Node:
-    """What `create_nodes` makes: the objects, and a logger that knows when a line came."""
-
-    def __init__(self) -> None:
-        calls = Calls()
-        self.manager, self.monitor, self.peers, self.gossip = (
-            Manager(calls),
-            Monitor(calls),
-            Peers(calls),
-            Gossip(calls),
-        )
-        self.logger = logging.Logger("seed", TRACE)
-        self._lines: set[str] = set()
-        self._changed = threading.Condition()
-        handler = logging.Handler()
-        handler.emit = self._emit  # type: ignore[method-assign]
-        self.logger.addHandler(handler)
-
-    def _emit(self, record: logging.LogRecord) -> None:
-        with self._changed:
-            self._lines.add(record.getMessage())
-            self._changed.notify_all()
-
-    def wait_for_line(self, line: str) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: line in self._lines, 20), self._lines
-
-    def start(self, persister: PersisterRef) -> BackgroundProcessor:
-        return BackgroundProcessor.start(
-            persister,
-            lambda event: None,
-            self.monitor,
-            self.manager,
-            self.gossip,
-            self.peers,
-            self.logger,
-            timers=SHORT,
-        )
+pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 def test_timer_tick_called(tmp_path: Path) -> None:

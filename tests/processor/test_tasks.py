@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from bgsuper.errors import ShutdownIncomplete
+from bgsuper.errors import ReplayEvent, ShutdownIncomplete
 from bgsuper.key import MANAGER, NETWORK_GRAPH, Key
 from bgsuper.processor import tasks
 from bgsuper.processor.tasks import process_events
-from bgsuper.processor.timers import Timers
 
 from .fake_store import FakeStore
 from .stand_ins import FakeClock, Manager, Message, RecordManager, Setup
+from .test_background import STILL
 
 A = Key("channels", "", "a")
 FINAL = {MANAGER: b"manager 0", NETWORK_GRAPH: b"graph 0"}
 #: Only being woken makes it turn, but for a look at `stop` now and then.
-QUICK = Timers(freshness=1e5, ping=1e5, first_prune=1e5, scorer=1e5, rest=0.005)
+QUICK = replace(STILL, rest=0.005, asleep=1.0, replay=0.001)
 
 
 def processing(
@@ -35,6 +37,8 @@ def processing(
         setup.peers,
         setup.logger,
         scorer=setup.scorer,
+        onion_messenger=setup.onion_messenger,
+        sweeper=setup.sweeper,
         timers=QUICK,
         stop=stop,
         stop_timeout=stop_timeout,
@@ -91,6 +95,28 @@ def test_cancelling_it_is_stopping_it() -> None:
 
     asyncio.run(main())
     assert setup.store.durable == FINAL
+
+
+def test_a_full_executor_of_the_hosts_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start and stop do not wait for the host's own blocking calls."""
+    setup = prompt_setup()
+    monkeypatch.setattr("bgsuper.supervisor.Supervisor", lambda target: setup.store)
+    leave = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, leave.wait, 10.0)
+        stop = asyncio.Event()
+        task = asyncio.create_task(processing(setup, stop, "sqlite:state"))
+        await until(lambda: setup.calls)
+        stop.set()
+        await asyncio.wait_for(task, 5.0)
+        leave.set()
+        await busy
+
+    asyncio.run(main())
+    assert setup.store.stopped
 
 
 def test_the_end_of_the_loop_cancels_it() -> None:
@@ -159,6 +185,34 @@ def test_acks_from_another_thread_release_what_is_held() -> None:
 
     asyncio.run(main())
     assert manager.released == [str(number) for number in range(20)]
+
+
+def test_other_tasks_run_while_a_handler_asks_for_replays() -> None:
+    """And the replays come by themselves, though nothing wakes the loop."""
+    setup = prompt_setup()
+    left = [20]
+
+    def refuse(event: object) -> None:
+        left[0] -= 1
+        if left[0]:
+            raise ReplayEvent
+
+    setup.handler = refuse
+    setup.manager.events = ["refused"]
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(processing(setup, stop))
+        turns = 0
+        while setup.manager.events:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 20
+        stop.set()
+        await task
+
+    asyncio.run(main())
+    assert left == [0]
 
 
 def test_other_tasks_run_however_busy_it_is() -> None:

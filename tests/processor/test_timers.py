@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict, fields
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,11 @@ STEP = 0.001
         (Timer.FRESHNESS, [60.0, 120.0, 180.0]),
         (Timer.PING, [10.0, 20.0, 30.0]),
         (Timer.PRUNE, [60.0, 3660.0, 7260.0]),
-        (Timer.SCORER, [300.0, 600.0, 900.0]),
+        (Timer.SCORER, [30.0, 330.0, 630.0]),
+        (Timer.ARCHIVE, [15.0, 615.0, 1215.0]),
+        (Timer.REBROADCAST, [30.0, 60.0, 90.0]),
+        (Timer.SWEEPER, [30.0, 60.0, 90.0]),
+        (Timer.ONION_MESSENGER, [10.0, 20.0, 30.0]),
     ],
 )
 def test_fires_on_time_and_only_then(timer: Timer, expected: list[float]) -> None:
@@ -70,10 +74,10 @@ def test_due_in_names_the_moment_of_the_next_firing(waits: list[float]) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 0.0, -1, float("nan"), float("inf"), "60", None])
-@pytest.mark.parametrize("name", ["freshness", "ping", "first_prune", "prune", "scorer", "rest", "asleep"])
+@pytest.mark.parametrize("name", [field.name for field in fields(Timers)])
 def test_a_period_is_a_positive_number_of_seconds(name: str, bad: object) -> None:
     """Anything else is refused at once, by its name."""
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(ConfigError, match=f"Timers.{name} in seconds"):
         Timers(**{name: bad})  # type: ignore[arg-type]
 
 
@@ -85,8 +89,24 @@ def test_a_rest_is_shorter_than_a_sleep() -> None:
 
 
 def test_the_table_is_frozen_and_holds_ldks_periods() -> None:
-    """v0.0.106: 60, 10, 60, 3,600; the scorer's since #1433: 300."""
+    """v0.0.106: 60, 10, 60, 3,600; what came since: reference in the table. `replay`, `rest` and the scorer's first are
+    our own."""
     timers = Timers()
-    assert (timers.freshness, timers.ping, timers.first_prune, timers.prune, timers.scorer) == (60, 10, 60, 3600, 300)
+    assert asdict(timers) == {
+        "freshness": 60,
+        "ping": 10,
+        "first_prune": 60,
+        "prune": 3600,
+        "first_scorer": 30,
+        "scorer": 300,
+        "rebroadcast": 30,
+        "first_archive": 15,
+        "archive": 600,
+        "onion_messenger": 10,
+        "sweeper": 30,
+        "replay": 0.05,
+        "rest": 0.1,
+        "asleep": 1,
+    }
     with pytest.raises(FrozenInstanceError):
         timers.ping = 1.0  # type: ignore[misc]

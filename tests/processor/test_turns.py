@@ -13,7 +13,7 @@ from bgsuper.processor.interfaces import TRACE
 from bgsuper.processor.timers import Timers
 
 from .fake_store import FakeStore
-from .stand_ins import Manager, Monitor, RecordManager, Setup
+from .stand_ins import Manager, Monitor, RecordManager, Setup, WholeMonitor
 
 EVENTS = ["manager events", "monitor events", "peer events"]
 
@@ -64,12 +64,24 @@ def test_without_gossip_the_handler_is_called_alone() -> None:
         ("peer tick", [10.0, 20.0, 30.0]),
         ("prune", [60.0, 3660.0, 7260.0]),
         ("graph write", [60.0, 3660.0, 7260.0]),
-        ("scorer write", [300.0, 600.0, 900.0]),
+        ("decay", [30.0, 330.0, 630.0]),
+        ("scorer write", [30.0, 330.0, 630.0]),
+        ("archive", [15.0, 615.0, 1215.0]),
+        ("rebroadcast", [30.0, 60.0, 90.0]),
+        ("sweep", [30.0, 60.0, 90.0]),
+        ("onion tick", [10.0, 20.0, 30.0]),
     ],
 )
 def test_timers_reach_their_objects_on_time_and_only_then(call: str, times: list[float]) -> None:
     """Turns come all the time; the calls come when they are due. The machine does not sleep between them."""
-    setup = Setup(scorer=True, asleep=suspended)
+    setup = Setup(
+        scorer=True,
+        asleep=suspended,
+        monitor=WholeMonitor,
+        onion_messenger=True,
+        sweeper=True,
+        store=FakeStore(prompt=True),
+    )
     turns = setup.turns()
     start = setup.clock.now
     for at in times:
@@ -313,7 +325,7 @@ def test_nothing_is_taken_while_the_store_is_behind() -> None:
     assert [entry.puts for entry in setup.store.history] == [
         {MANAGER: b"manager 400"},
         {NETWORK_GRAPH: b"graph 1"},
-        {SCORER: b"scores"},
+        {SCORER: b"scores 3"},
     ]
 
 
@@ -340,7 +352,7 @@ def test_each_submission_asks_whether_the_store_takes_it() -> None:
 
 
 def test_the_seeds_lines_are_logged_at_trace(caplog: pytest.LogCaptureFixture) -> None:
-    """Word for word, below DEBUG."""
+    """Word for word, below DEBUG. After a sleep the peers go first: the manager's tick then finds them gone."""
     setup = Setup()
     with caplog.at_level(TRACE, logger="tests.processor"):
         turns = setup.turns()
@@ -356,8 +368,8 @@ def test_the_seeds_lines_are_logged_at_trace(caplog: pytest.LogCaptureFixture) -
         "Calling ChannelManager's timer_tick_occurred on startup",
         "Persisting ChannelManager...",
         "Done persisting ChannelManager.",
-        "Calling ChannelManager's timer_tick_occurred",
         "100ms sleep took more than a second, disconnecting peers.",
+        "Calling ChannelManager's timer_tick_occurred",
         "Pruning network graph of stale entries",
         "Persisting network graph",
         "Calling PeerManager's timer_tick_occurred",
