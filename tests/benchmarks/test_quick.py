@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,22 @@ import pytest
 from benchmarks import syscalls
 from benchmarks.harness import ROOT, Figures
 from benchmarks.run_all import BENCHMARKS, summary
+from tests.supervisor.frozen import NoDisk, mounted
 
-#: How many claims of kind "count" each makes.
-COUNTS = {"lateness": 2, "submit": 0, "throughput": 1, "recovery": 0}
+#: How many claims of kind "count" each makes by itself, and how many more with strace.
+COUNTS = {
+    "lateness": (0, 2),
+    "submit": (0, 0),
+    "throughput": (0, 1),
+    "recovery": (0, 0),
+    "unkillable": (1, 0),
+    "detection": (3, 0),
+}
+
+
+def test_every_benchmark_is_tested() -> None:
+    """What `run_all` runs is run here."""
+    assert set(BENCHMARKS) <= COUNTS.keys()
 
 
 def quick(name: str, directory: Path) -> Figures:
@@ -27,16 +41,31 @@ def quick(name: str, directory: Path) -> Figures:
     return loaded
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+def needs_a_disk_to_freeze(directory: Path) -> None:
+    """Skip where there is none."""
+    (directory / "trial").mkdir()
+    try:
+        with mounted(directory / "trial"):
+            pass
+    except NoDisk as reason:
+        pytest.skip(str(reason))
+    finally:
+        shutil.rmtree(directory / "trial")
+
+
+@pytest.mark.parametrize("name", COUNTS)
 def test_a_quick_run_reports_its_claims(name: str, tmp_path: Path) -> None:
     """A report names its machine and its question, judges at least one claim, and every count holds on any machine."""
+    if name == "unkillable":
+        needs_a_disk_to_freeze(tmp_path)
     report = quick(name, tmp_path)
     assert report["benchmark"] == name
     assert report["question"].endswith("?")
     assert report["machine"]["sync p50 ms"] > 0
     assert report["claims"]
     counts = [claim for claim in report["claims"] if claim["kind"] == "count"]
-    assert len(counts) == (COUNTS[name] if syscalls.available() else 0)
+    alone, traced = COUNTS[name]
+    assert len(counts) == alone + (traced if syscalls.available() else 0)
     assert [claim for claim in counts if not claim["holds"]] == []
     assert name in summary([report])
     assert list(tmp_path.iterdir()) == [tmp_path / "report.json"], "a benchmark left files behind"
