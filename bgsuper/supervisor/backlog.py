@@ -177,6 +177,16 @@ class Backlog:
             return False
         return not any(promise.seq == seq for promises in self._promises.values() for promise in promises)
 
+    def settled(self, seq: int) -> bool:
+        """Whether nothing up to `seq` is on its way any more, mere snapshots included."""
+        waits = any(promise.seq <= seq for promises in self._promises.values() for promise in promises)
+        return seq <= self.durable and not waits
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether the worker was given anything that it has not acknowledged."""
+        return bool(self._sent or self._in_flight)
+
     @property
     def unacked(self) -> int:
         """How many commits and snapshots are submitted and not acknowledged."""

@@ -234,10 +234,10 @@ class Core:
             case Message(kind=Kind.SNAPSHOT_FAILED):
                 error = RemoteException.decode(message.fields, allowed=self.allowed)
                 self.snapshot_failures.add(*self.backlog.snapshot_done(message.seq), error.rebuild)
-                self._progress(now)
+                self._settled(now)
             case Message(kind=Kind.REPLY):
                 self.requests.replied(message)
-                self._worker.doctor.got_on(now)
+                self._got_on(now, "it answers")
             case Message(kind=Kind.PROGRESS, fields=[str() as phase, int() as done, int(), int() as lane]):
                 self._heartbeat(phase, done, lane, now)
             case Message(kind=Kind.RETRYING):
@@ -276,17 +276,24 @@ class Core:
             self._go(Event.STOP, now, "draining for stop()")
 
     def _progress(self, now: float) -> None:
-        """Something that was submitted is settled."""
+        """Something that was submitted is durable."""
         assert self._worker.greeted_at is not None
         if self._restarts.proved_itself(now - self._worker.greeted_at):
             self._poison.acquit()
-        self._poison.settled(self.backlog.durable)
+        self._settled(now)
+
+    def _settled(self, now: float) -> None:
+        """Something that was submitted needs nothing more: it is durable, or it failed and that was told."""
+        if self._poison.on and self.backlog.settled(self._poison.until):
+            self._poison.acquit()
         self.backlog.one_at_a_time = self._poison.on
         self._got_on(now, "it acknowledges again")
 
     def _heartbeat(self, phase: str, done: int, lane: int, now: float) -> None:
         self._worker.lane = lane or None
-        if self._worker.doctor.heartbeat(phase, done, now) and self.state is not State.DISK_STALLED:
+        moved = self._worker.doctor.heartbeat(phase, done, now)
+        # It may speak of what was done before the disk stalled, or filled up: that is no news.
+        if moved and self.state not in (State.DISK_STALLED, State.DISK_FULL, State.RETRYING):
             self._got_on(now, f"it gets on: its writer is in phase {phase!r:.40}")
         elif self.state is State.READY:
             self.evidence = f"its writer is in phase {phase!r:.40}"
@@ -295,7 +302,7 @@ class Core:
         """It did something: whatever it was suspected of, it is not."""
         self._worker.doctor.got_on(now)
         self._worker.due.dumped_by = None
-        if self.state is State.READY or not self._may(Event.CATCH_UP):
+        if not self._may(Event.CATCH_UP):
             return
         late = self._late_at()
         if self.state is not State.LAGGING or late is None or late > now:
@@ -303,9 +310,9 @@ class Core:
 
     def _retrying(self, error: RemoteException, now: float) -> None:
         self._worker.doctor.got_on(now)
+        self._worker.due.dumped_by = None
         event = Event.NO_SPACE if error.type_name == "bgsuper.errors.StoreFull" else Event.RETRY
         if self._may(event):
-            self._worker.due.dumped_by = None
             self._go(event, now, f"the worker retries: {error.summary}")
 
     def _goodbye_said(self, verdict: str, error: RemoteException, now: float) -> None:
@@ -357,8 +364,12 @@ class Core:
         if finding is not Finding.STOPPED:
             # A debugger's stop is never answered with a kill.
             worker.due.frozen_until = None
+        if finding is not Finding.HUNG:
+            worker.due.dumped_by = None
         if self._thawed(finding):
             self._go(Event.THAW, now, evidence)
+        elif self.state is State.HUNG and finding is not Finding.HUNG:
+            self._go(Event.CATCH_UP, now, evidence)
         match finding:
             case Finding.STOPPED | Finding.TRACED:
                 if self._may(Event.FREEZE):
@@ -387,7 +398,7 @@ class Core:
     def _thawed(self, finding: Finding) -> bool:
         if self.state is State.STOPPED:
             return finding not in (Finding.STOPPED, Finding.TRACED)
-        return self.state is State.DISK_STALLED and finding is not Finding.STALLED
+        return self.state is State.DISK_STALLED and not self._worker.doctor.maybe_stalled
 
     def _hung(self, now: float, evidence: str) -> None:
         """It writes down where it hangs; then it is killed, unless it gets on meanwhile."""
@@ -405,19 +416,20 @@ class Core:
     def died(self, status: Exit, last_words: str, now: float) -> None:
         """The worker is provably dead, and everything it had sent has been `received`."""
         worker = self._worker
-        self.last_cause = cause = worker.cause_of_death(status)
+        self.last_cause = cause = worker.cause_of_death(status, finished=not self.backlog.in_hand)
         why = worker.goodbye.summary if worker.goodbye is not None else str(status)
         if cause is DeathCause.KILLED:
             why = f"killed by us: {worker.killed_for}"
         self.last_death = f"{why} ({last_words})" if last_words else why
         self._go(Event.DIE, now, why, cause)
         worker.due, worker.pid = Deadlines(), None
-        if worker.own_doing or cause is DeathCause.CRASHED:
+        if worker.greeted_at is not None and (worker.own_doing or cause is DeathCause.CRASHED):
             self._search_poison()
         self._after_death(now)
 
     def _search_poison(self) -> None:
-        culprit = self._poison.died(self.backlog.submitted, self.backlog.alone())
+        alone = None if self.requests.in_hand else self.backlog.alone()
+        culprit = self._poison.died(self.backlog.submitted, alone)
         if culprit is not None:
             text = (
                 f"{self.backlog.describe(culprit)} ended every worker that had it alone: {self.last_death}; what came "
@@ -446,7 +458,8 @@ class Core:
             self._plan_successor(now)
         if self._failure is not None and self.state is State.EXITED:
             self._launch_at = None
-            self._go(Event.FAIL, now, self.evidence)
+            error = self._failure()
+            self._go(Event.FAIL, now, f"{type(error).__name__}: {error}")
 
     def _end(self, now: float) -> None:
         self._launch_at = None
@@ -497,8 +510,11 @@ class Core:
         if self.ended:
             return
         due = self._worker.due
-        if self._worker.doctor.traced:
-            due.postpone_until(now + self.policy.vitals_interval_s)
+        # What a debugger or the disk holds cannot finish, and a kill would not free it.
+        if self._worker.doctor.traced and due.hello_by is not None:
+            due.hello_by = max(due.hello_by, now + self.policy.vitals_interval_s)
+        if self._worker.doctor.held and due.finished_by is not None:
+            due.finished_by = max(due.finished_by, now + self.policy.vitals_interval_s)
         if due.hello_by is not None and now >= due.hello_by:
             due.hello_by = None
             if self.state is State.STARTING:
@@ -523,10 +539,11 @@ class Core:
         late = self._late_at() if self.state is State.READY else None
         if late is not None and now >= late:
             self._go(Event.LAG, now, f"the oldest un-acknowledged commit is older than {self.limits.lagging_s:g} s")
-        self._launch_if_due(now)
         if self._worker.due.dead_by is not None and now >= self._worker.due.dead_by:
             self._outlived(now)
         self._enforce_stop(now)
+        if not self.ended:
+            self._launch_if_due(now)
 
     def _seen(self) -> str:
         latest = self._worker.doctor.latest
@@ -592,18 +609,28 @@ class Core:
         worker = self._worker
         if worker.greeted_at is None or worker.shutdown_sent or self.state not in KILLABLE:
             return False
-        if worker.recycled or self.backlog.has_output or self.requests.due(self.backlog.next_commit):
+        if worker.recycled or self._read_is_next or self._backlog_is_next:
             return True
         return self.stopping and not self.backlog.unsent
+
+    @property
+    def _read_is_next(self) -> bool:
+        held_back = self.backlog.one_at_a_time and self.backlog.in_hand
+        return self.requests.due(self.backlog.next_commit) and not held_back
+
+    @property
+    def _backlog_is_next(self) -> bool:
+        held_back = self.backlog.one_at_a_time and self.requests.in_hand
+        return self.backlog.has_output and not held_back
 
     def take(self) -> Iterator[bytes]:
         """The frames to send next."""
         if not self.has_output:
             return iter(())
         if not self._worker.recycled:
-            if self.requests.due(self.backlog.next_commit):
+            if self._read_is_next:
                 return self.requests.take()
-            if self.backlog.has_output:
+            if self._backlog_is_next:
                 return self.backlog.take()
         elif self.backlog.half_sent:
             return self.backlog.take_rest()

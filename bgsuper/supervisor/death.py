@@ -25,7 +25,8 @@ _OWN_DOING = frozenset(
 
 
 def cause_of(status: Exit, *, verdict: str | None, killed: bool, asked: bool, greeted: bool) -> DeathCause:
-    """`verdict`: its last words, if any. `killed`: by us. `asked`: to end. `greeted`: it had said HELLO."""
+    """`verdict`: its last words, if any. `killed`: by us. `asked`: to end, and it had finished. `greeted`: it had said
+    HELLO."""
     if verdict is not None:
         cause = VERDICTS[verdict]
         return DeathCause.BOOT if cause is DeathCause.CRASHED and not greeted else cause

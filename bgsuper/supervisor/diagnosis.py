@@ -53,6 +53,7 @@ class Doctor:
     phase: str = "unknown"  #: what its writer says that it is doing
     done: int = 0  #: what it says that it has done
     latest: Diagnosis | None = None
+    maybe_stalled: bool = False  #: at the last look it slept in the disk, and is not known to have moved
     _before: Vitals | None = None
     _looked_at: float = 0.0
     _asleep: int = 0  #: looks in a row in disk-sleep, nothing moved
@@ -88,7 +89,7 @@ class Doctor:
             before = None
         if vitals.status in ("zombie", "gone", "unknown") or (late and asleep):
             return None
-        still = before is not None and (before.switches, before.write_bytes) == (vitals.switches, vitals.write_bytes)
+        still = _nothing_moved(before, vitals)
         self._asleep = (self._asleep + 1 if still else 1) if asleep else 0
         self._over = self._over + 1 if (vitals.rss_bytes or 0) > self.policy.rss_soft_bytes else 0
         wrote = before is not None and before.write_bytes != vitals.write_bytes
@@ -100,12 +101,18 @@ class Doctor:
         if self._cpu_s is None:
             self._cpu_s = vitals.cpu_s
         self.latest = self._conclude(vitals, now)
+        self.maybe_stalled = asleep and (still or before is None)
         return self.latest
 
     @property
     def traced(self) -> bool:
         """Whether a debugger held it at the last look: somebody means it to stand still."""
         return self.latest is not None and self.latest.finding is Finding.TRACED
+
+    @property
+    def held(self) -> bool:
+        """Whether a debugger or the disk held it at the last look: it cannot finish anything."""
+        return self.traced or self._asleep > 0
 
     def _conclude(self, vitals: Vitals, now: float) -> Diagnosis:
         policy, rss = self.policy, vitals.rss_bytes or 0
@@ -138,5 +145,12 @@ class Doctor:
         if vitals.cpu_s is None or self._cpu_s is None:
             return text
         used = vitals.cpu_s - self._cpu_s
-        spins = used > 0.5 * (now - self.since)
+        # On a busy machine it gets a fraction of a core; one that waits takes nothing but its heartbeats.
+        spins = used > 0.1 * (now - self.since)
         return f"{text}, it used {used:.1f} s of CPU: it {'spins' if spins else 'waits for something'}"
+
+
+def _nothing_moved(before: Vitals | None, now: Vitals) -> bool:
+    """Whether both looks know, and neither a byte was written nor a context switched between them."""
+    figures = (now.switches, now.write_bytes)
+    return before is not None and None not in figures and (before.switches, before.write_bytes) == figures

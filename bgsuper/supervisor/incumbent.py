@@ -24,13 +24,6 @@ class Deadlines:
     def all(self) -> list[float | None]:
         return [self.hello_by, self.dead_by, self.frozen_until, self.dumped_by, self.finished_by]
 
-    def postpone_until(self, then: float) -> None:
-        """A debugger holds the worker: what it must do itself, it need not do before `then`."""
-        if self.hello_by is not None:
-            self.hello_by = max(self.hello_by, then)
-        if self.finished_by is not None:
-            self.finished_by = max(self.finished_by, then)
-
     def postpone(self, gap: float) -> None:
         """Nobody ran for `gap` seconds."""
         for name in self.__slots__:
@@ -53,11 +46,12 @@ class Incumbent:
     shutdown_sent: bool = False
     recycled: bool = False  #: it is replaced when it has finished what it has
 
-    def cause_of_death(self, status: Exit) -> DeathCause:
+    def cause_of_death(self, status: Exit, *, finished: bool) -> DeathCause:
+        """`finished`: it had nothing in hand. One that was told to end and did not finish was not asked for that."""
         return cause_of(
             status,
             verdict=self.verdict,
             killed=self.killed_for is not None,
-            asked=self.shutdown_sent,
+            asked=self.shutdown_sent and finished,
             greeted=self.greeted_at is not None,
         )

@@ -38,8 +38,10 @@ class Event(Enum):
     COLLAPSE = auto()  #: the shell itself broke: nobody acts any more
 
 
-#: It serves, well or badly.
-_SERVING: Final = (State.READY, State.LAGGING, State.DISK_FULL, State.RETRYING)
+#: It serves, but badly.
+_TROUBLED: Final = (State.LAGGING, State.DISK_FULL, State.RETRYING)
+#: It serves.
+_SERVING: Final = (State.READY, *_TROUBLED)
 #: It runs and was not asked to end.
 LIVE: Final = (*_SERVING, State.DISK_STALLED, State.STOPPED, State.HUNG, State.BLOATED)
 #: It may be killed.
@@ -56,7 +58,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     **{(state, Event.RETRY): State.RETRYING for state in (*_SERVING, State.DISK_STALLED, State.HUNG)},
     **{(state, Event.HANG): State.HUNG for state in _SERVING},
     **{(state, Event.BLOAT): State.BLOATED for state in _SERVING},
-    **{(state, Event.CATCH_UP): State.READY for state in (*_SERVING, State.DISK_STALLED, State.HUNG)},
+    **{(state, Event.CATCH_UP): State.READY for state in (*_TROUBLED, State.DISK_STALLED, State.HUNG)},
     **{(state, Event.FREEZE): State.STOPPED for state in _SERVING},
     **{(state, Event.THAW): State.READY for state in (State.STOPPED, State.DISK_STALLED)},
     **{(state, Event.STOP): State.STOPPING for state in LIVE},
@@ -66,7 +68,6 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.EXITED, Event.LAUNCH): State.STARTING,
     (State.EXITED, Event.END): State.ENDED,
     (State.EXITED, Event.FAIL): State.FAILED,
-    (State.IDLE, Event.FAIL): State.FAILED,
     # stop() ran out of time with a worker that cannot be killed.
     (State.DYING, Event.FAIL): State.FAILED,
     (State.WEDGED, Event.FAIL): State.FAILED,

@@ -46,12 +46,7 @@ class PoisonSearch:
         self._accused = alone
         return alone if self._proofs >= PROOFS else None
 
-    def settled(self, durable: Seq) -> None:
-        """Everything up to `durable` is: the search is over once that is all that was suspect."""
-        if self.on and durable >= self.until:
-            self.acquit()
-
     def acquit(self) -> None:
-        """A worker proved itself, or the culprit is dropped."""
+        """All that was suspect is settled, a worker proved itself, or the culprit is dropped."""
         self.until = self._deaths = 0
         self._accused = self._proofs = 0

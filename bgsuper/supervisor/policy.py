@@ -42,7 +42,9 @@ class RestartPolicy:
     hello_timeout_s: float = 30.0  #: a successor that has not said HELLO by then is killed
     kill_timeout_s: float = 5.0  #: alive so long after SIGKILL is WEDGED
     stopped_grace_s: float = 10.0  #: a worker stopped by a signal is killed after this long
-    hung_s: float = 30.0  #: work waits and nothing moves for so long, without the disk's doing: HUNG, and killed
+    #: Work waits and nothing moves for so long, without the disk's doing: HUNG, and killed. It must exceed the longest
+    #: call of a persister, and a few seconds: a worker tells once a second what it has done.
+    hung_s: float = 30.0
     dump_s: float = 1.0  #: how long a hung worker gets to write its stacks to its standard error
     rss_soft_bytes: int = 1024**3  #: over it at three looks in a row: replaced, once a period at most
     rss_hard_bytes: int = 3 * 1024**3  #: over it: killed

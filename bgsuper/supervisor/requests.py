@@ -39,6 +39,7 @@ class Requests:
         self._number = 0
         self._open: dict[int, Request] = {}
         self._queued: deque[Request] = deque()
+        self._asked: set[int] = set()  #: of this worker, and not answered
 
     def ask(self, kind: Kind, fields: list[object], after: Seq) -> Request:
         """Queue a question that shall see all commits up to `after`."""
@@ -52,14 +53,23 @@ class Requests:
     def withdraw(self, request: Request) -> None:
         """Nobody waits for the answer any more; if it comes, it is dropped."""
         self._open.pop(request.number, None)
+        if request in self._queued:
+            self._queued.remove(request)
 
     @property
     def pending(self) -> bool:
+        """Whether somebody waits for an answer."""
         return bool(self._open)
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether the worker has a question that it has not answered."""
+        return bool(self._asked)
 
     def replay(self) -> None:
         """A new worker: ask everything again."""
         self._queued = deque(self._open.values())
+        self._asked.clear()
 
     def replied(self, message: Message) -> None:
         """REPLY: fields = ["records", index] with the values as payload, or ["error", described]."""
@@ -70,6 +80,9 @@ class Requests:
                 answer = RemoteException.decode(described, allowed=self._allowed)
             case _:
                 raise FrameError(f"a REPLY is neither records nor an error: {message.fields!r:.120}")
+        if message.seq not in self._asked:
+            raise FrameError(f"a REPLY names question {message.seq}, which was not asked of this worker")
+        self._asked.discard(message.seq)
         request = self._open.pop(message.seq, None)
         if request is not None:
             request.answer = answer
@@ -80,6 +93,5 @@ class Requests:
 
     def take(self) -> Iterator[bytes]:
         request = self._queued.popleft()
-        if request.number not in self._open:
-            return iter(())
+        self._asked.add(request.number)
         return encode_message(request.kind, request.number, request.fields)

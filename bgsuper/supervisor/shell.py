@@ -40,8 +40,11 @@ log = logging.getLogger("bgsuper.supervisor")
 
 T = TypeVar("T")
 
-#: How much of a dead worker's standard error is kept for the report of its death.
-LAST_WORDS: Final = 4096
+#: How much of the beginning and of the end of a worker's standard error is kept for the report of its death: what it
+#: died of comes first, and what it said last.
+KEPT_WORDS: Final = 4096
+#: A line of it that is longer is logged in pieces.
+LONGEST_LINE: Final = 4096
 #: What select() takes for sure; a policy may ask for looks at longer intervals, or for none.
 LONGEST_WAIT_S: Final = 3600.0
 #: How many sends one pass makes before it looks at what the worker says.
@@ -72,7 +75,7 @@ class Shell:
         self._frames, self._messages = FrameReader(), Assembler()
         self._out = memoryview(b"")
         self._sending = self._receiving = self._wants_write = False
-        self._last_words = b""
+        self._first_words = self._last_words = self._line = b""
         self.thread = Thread(target=self._run, name="bgsuper-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -173,7 +176,8 @@ class Shell:
         with self.lock:
             self.core.launched(child.pid)
         self._watch, self.vitals, self._looked_at = Watch(child.pid), None, None
-        self._frames, self._messages, self._last_words = FrameReader(), Assembler(), b""
+        self._frames, self._messages = FrameReader(), Assembler()
+        self._first_words = self._last_words = self._line = b""
         self._out = memoryview(out)
         self._sending = self._receiving = True
         self._wants_write = False
@@ -318,9 +322,22 @@ class Shell:
             return
         if not data:
             self._selector.unregister(self._child.stderr)
+            self._log_lines([self._line])
+            self._line = b""
             return
-        self._last_words = (self._last_words + data)[-LAST_WORDS:]
-        log.warning("worker %s: %s", self.pid, data.decode(errors="replace").rstrip())
+        room = KEPT_WORDS - len(self._first_words)
+        self._first_words += data[:room]
+        self._last_words = (self._last_words + data[room:])[-KEPT_WORDS:]
+        *lines, self._line = (self._line + data).split(b"\n")
+        if len(self._line) > LONGEST_LINE:
+            lines.append(self._line)
+            self._line = b""
+        self._log_lines(lines)
+
+    def _log_lines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if line.strip():
+                log.warning("worker %s: %s", self.pid, line.decode(errors="replace").rstrip())
 
     def _bury(self) -> None:
         """The kernel says dead."""
@@ -333,8 +350,9 @@ class Shell:
             pass
         if child.stderr in self._selector.get_map():
             self._hear()
+        self._log_lines([self._line])
         status = child.reap()
-        last_words = self._last_words.decode(errors="replace").strip()
+        last_words = (self._first_words + self._last_words).decode(errors="replace").strip()
         self._forget_child()
         with self.lock:
             self.core.died(status, last_words, time.monotonic())

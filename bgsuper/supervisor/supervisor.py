@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
-from threading import Condition
+from threading import Condition, current_thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -125,6 +125,7 @@ class Supervisor:
         failed.
         """
         self._refuse_fork()
+        self._refuse_own_thread()
         with self._lock:
             self._core.stop(time.monotonic(), timeout)
             started = self._shell.thread.ident is not None
@@ -237,6 +238,8 @@ class Supervisor:
     def wait(self, seq: Seq, timeout: float | None = None) -> None:
         """Block until `seq` is durable. Raises `TimeoutError`, the failure, or the error of that very snapshot."""
         self._refuse_fork()
+        if timeout != 0:
+            self._refuse_own_thread()
         with self._lock:
             self._check_seq(seq)
             if not self._lock.wait_for(lambda: self._settled(seq), timeout):
@@ -336,6 +339,7 @@ class Supervisor:
 
     def _ask(self, kind: Kind, fields: list[object]) -> Found:
         self._refuse_fork()
+        self._refuse_own_thread()
         with self._lock:
             request = self._core.ask(kind, fields)
             self._shell.wake()
@@ -415,6 +419,10 @@ class Supervisor:
             raise WorkerError(
                 "this is a forked copy of the host: the worker belongs to the original; start another one"
             )
+
+    def _refuse_own_thread(self) -> None:
+        if current_thread() is self._shell.thread:
+            raise ConfigError("a callback of the supervisor's must not wait for it: set an event, and wait elsewhere")
 
     def _make_config(self, distrust_cache: bool) -> WorkerConfig:
         target = self.target

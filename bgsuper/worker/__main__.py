@@ -27,6 +27,7 @@ from ..ipc.remote import Allowed, describe
 from ..store.api import Store
 from ..store.sqlite import SQLiteStore
 from ..store.url import parse
+from . import orphan
 from .inbox import Inbox
 from .link import Link
 from .persister import PersisterStore
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> int:
         inbox = Inbox()
         writer = Writer(store, opened, link, inbox, allowed, users_persister=users_persister)
         # The reader first: a worker that cannot have its threads must not say that it is up.
-        link.start(inbox, config.host_pid, writer.progress)
+        link.start(inbox, config.host_pid, writer.progress, partial(orphan.mind, config.host_pid, writer.progress))
         link.greet([opened.epoch, opened.last_commit, opened.last_seq, store.atomic])
         writer.run()
         store.close()

@@ -86,8 +86,20 @@ class Link:
         except OSError:
             pass  # the host hung up first
 
-    def start(self, inbox: Inbox, host_pid: int, progress: Callable[[], list[object]]) -> Thread:
-        thread = Thread(target=self._read, args=(inbox, host_pid, progress), name="reader", daemon=True)
+    def start(
+        self,
+        inbox: Inbox,
+        host_pid: int,
+        progress: Callable[[], list[object]],
+        afterwards: Callable[[], None] = lambda: None,
+    ) -> Thread:
+        """Start the reader. `afterwards` is called on its thread when nothing more will come."""
+
+        def read() -> None:
+            self._read(inbox, host_pid, progress)
+            afterwards()
+
+        thread = Thread(target=read, name="reader", daemon=True)
         thread.start()
         return thread
 

@@ -124,8 +124,9 @@ class Faulty(Files):
         Thread(target=time.sleep, args=(3600,)).start()
 
     def beget(self) -> None:
-        """Starts a process that keeps every descriptor it can have, and whose pid is left in a file."""
-        child = subprocess.Popen(["sleep", "3600"], close_fds=False, stdin=subprocess.DEVNULL)
+        """Starts a process that keeps every descriptor, the pipe's too, and whose pid is left in a file."""
+        everything = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2]
+        child = subprocess.Popen(["sleep", "3600"], pass_fds=everything, stdin=subprocess.DEVNULL)
         (self._directory / "child").write_text(str(child.pid))
         child.returncode = 0  # nobody waits for it here
 
@@ -161,8 +162,7 @@ def make(name: str, directory: str) -> Exception:
                 pass
 
             return Local("nobody can import me")
-    error = getattr(exceptions, name)
-    assert issubclass(error, Exception)
+    error: type[Exception] = getattr(exceptions, name)
     return error(7, "home") if name == "TwoArguments" else error("what it says")
 
 

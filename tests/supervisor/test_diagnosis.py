@@ -87,7 +87,6 @@ def test_the_evidence_of_a_stall_names_who_how_often_and_in_which_phase() -> Non
         assert words in diagnosis.evidence
 
 
-@pytest.mark.xfail(reason="Doctor.look takes two unknown figures for two that did not move", strict=True)
 def test_figures_that_the_platform_denies_are_no_evidence_of_a_stall() -> None:
     """That two unknown figures are alike does not say that nothing moved."""
     ward = Ward()

@@ -84,7 +84,7 @@ class Worker:
 
     @property
     def drained(self) -> bool:
-        return not self.received and not self.lane.jobs and self.messages.partial == 0
+        return not self.received and not self.lane.jobs and self.messages.partial == 0 and not self.link.sent
 
 
 class DyingWorker(RuleBasedStateMachine):

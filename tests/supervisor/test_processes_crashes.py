@@ -86,7 +86,6 @@ def test_memory_that_is_not_to_be_had_is_an_error_like_any_other(tmp_path: Path)
         assert (supervisor.health().restarts, supervisor.health().last_cause) == (0, DeathCause.STORE)
 
 
-@pytest.mark.xfail(reason="Shell._hear logs whatever one read() returns, not lines", strict=False)
 def test_what_a_worker_prints_is_logged_line_by_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """faulthandler writes in pieces of a few bytes: whoever reads the log finds its lines whole."""
     with faulty(tmp_path, "segfault", times=1) as supervisor:
@@ -162,7 +161,6 @@ def test_a_graph_that_ends_every_worker_is_left_out(tmp_path: Path, fault: str) 
     assert [(tmp_path / name).read_bytes() for name in ("manager", "graph")] == [b"manager", b"graph"]
 
 
-@pytest.mark.xfail(reason="PoisonSearch.settled() is told of no snapshot that is not critical: any ack acquits it")
 def test_a_graph_that_ends_every_worker_is_found_though_the_host_goes_on(tmp_path: Path) -> None:
     """What else is submitted and acknowledged meanwhile acquits nobody: the processor outlives its graph."""
     budget = RestartPolicy(intensity=7, backoff_first_s=0.001, backoff_max_s=0.001)

@@ -42,8 +42,9 @@ from .persisters import BAD
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-#: Long enough for a heartbeat, which comes each second; and for a busy machine.
-STRICT = replace(QUICK, hung_s=1.1, dump_s=0.2)
+STRICT = replace(QUICK, hung_s=0.6, dump_s=0.2)
+#: Long enough for a heartbeat, which comes each second.
+PATIENT = replace(STRICT, hung_s=1.1)
 
 
 #: What follows when a worker is done with.
@@ -58,20 +59,21 @@ def transitions(supervisor: Supervisor, state: State) -> list[Transition]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "phase", "spins"),
+    ("fault", "policy", "phase", "spins"),
     [
-        ("deadlock", "snapshot", False),
-        ("spin", "snapshot", True),
+        ("deadlock", PATIENT, "snapshot", False),
+        ("spin", STRICT, "", True),
         # No heartbeat comes out of it: what its writer does is not known.
-        ("hog", "(?!snapshot)", True),
+        ("hog", PATIENT, "(?!snapshot)", True),
     ],
+    ids=["deadlock", "spin", "hog"],
 )
 def test_a_worker_that_hangs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str, phase: str, spins: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str, policy: RestartPolicy, phase: str, spins: bool
 ) -> None:
     """HUNG: its evidence tells spinning from waiting, though the heartbeat may be lively; it writes its stacks, even if
     it never lets go of the GIL, before it is killed; its successor goes on with what it left."""
-    with Supervisor(persister(tmp_path, "Faulty", fault=fault, times=1), restart=STRICT) as supervisor:
+    with Supervisor(persister(tmp_path, "Faulty", fault=fault, times=1), restart=policy) as supervisor:
         seq = supervisor.snapshot(MANAGER, [BAD], critical=True)
         supervisor.wait(seq, PATIENCE_S)
         [hung] = transitions(supervisor, State.HUNG)
@@ -82,7 +84,7 @@ def test_a_worker_that_hangs(
         assert (float(cpu_s[1]) > 0.1) is spins, hung.evidence
         [death] = transitions(supervisor, State.EXITED)
         assert death.cause is DeathCause.KILLED
-        assert death.at - hung.at >= STRICT.dump_s
+        assert death.at - hung.at >= policy.dump_s
         last_death = str(supervisor.health().last_death)
         assert f"in {fault}" in last_death
         assert "in _read" in last_death, "all threads' stacks"
@@ -92,7 +94,6 @@ def test_a_worker_that_hangs(
     assert (tmp_path / "manager").read_bytes() == BAD
 
 
-@pytest.mark.xfail(reason="Doctor._hung asks for half of a core, and a busy machine gives less", strict=True)
 def test_on_a_busy_machine_too_who_runs_does_not_wait() -> None:
     """Running at every look, with a third of a core."""
     doctor = Doctor(RestartPolicy(hung_s=10.0), since=0.0)
@@ -103,9 +104,7 @@ def test_on_a_busy_machine_too_who_runs_does_not_wait() -> None:
 
 def test_a_worker_that_hangs_as_it_is_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """stop() needs not wait for its deadline: the hung worker is killed, and a successor finishes what it left."""
-    supervisor = Supervisor(
-        persister(tmp_path, "Faulty", fault="deadlock", times=1), restart=replace(STRICT, hung_s=0.5)
-    )
+    supervisor = Supervisor(persister(tmp_path, "Faulty", fault="deadlock", times=1), restart=STRICT)
     supervisor.start(PATIENCE_S)
     supervisor.snapshot(MANAGER, [BAD], critical=True)
     supervisor.stop(PATIENCE_S)
@@ -120,7 +119,7 @@ def test_a_worker_that_hangs_as_it_is_stopped(tmp_path: Path, caplog: pytest.Log
 
 def test_a_hang_that_ends_while_the_stacks_are_written(tmp_path: Path) -> None:
     """It got on after all: READY again, and nobody is killed."""
-    ref = persister(tmp_path, "Faulty", fault="dawdle", times=1, amount=1500)
+    ref = persister(tmp_path, "Faulty", fault="dawdle", times=1, amount=1000)
     with Supervisor(ref, restart=replace(QUICK, hung_s=0.4, dump_s=PATIENCE_S)) as supervisor:
         pid = pid_of(supervisor)
         supervisor.wait(supervisor.snapshot(MANAGER, [BAD], critical=True), PATIENCE_S)
@@ -134,7 +133,7 @@ def test_slow_syncs_that_get_on_are_no_hang(place: Place) -> None:
     """0.3 s each, for much longer than a hang may take: nothing is said of it, and nobody is killed."""
     with place.running(replace(QUICK, hung_s=1.0)) as supervisor:
         place.plan.sync_delay_s = 0.3
-        until = time.monotonic() + 2.2
+        until = time.monotonic() + 1.7
         number = 0
         while time.monotonic() < until:
             number += 1
@@ -167,8 +166,12 @@ def test_a_worker_that_grew_too_large_is_replaced(place: Place) -> None:
         while supervisor.health().restarts == 0 or number < 300:
             number += 1
             supervisor.commit({key(number): b"%d" % number})
+            if number % 20 == 1:
+                graph = [bytes(500_000), b"%d" % number]  # one may be half sent as the worker is told to finish
+                supervisor.snapshot(NETWORK_GRAPH, graph)
             time.sleep(0.001)
-        supervisor.wait(supervisor.health().submitted, PATIENCE_S)
+        supervisor.wait(supervisor.snapshot(NETWORK_GRAPH, graph), PATIENCE_S)
+        assert supervisor.read(NETWORK_GRAPH) == b"".join(graph)
         [bloated] = transitions(supervisor, State.BLOATED)
         assert re.search(r"its memory, \d{7,} bytes, was over the soft limit at \d+ looks in a row", bloated.evidence)
         [death] = transitions(supervisor, State.EXITED)
@@ -270,10 +273,11 @@ PAUSED_HOST = """
 import sys, time
 from bgsuper import Key, RestartPolicy, Supervisor
 hasty = RestartPolicy(
-    vitals_interval_s=0.05, hung_s=0.4, stopped_grace_s=0.4, hello_timeout_s=0.4, intensity=1, rss_soft_bytes=2**40,
+    vitals_interval_s=0.05, hung_s=0.7, stopped_grace_s=0.7, hello_timeout_s=0.7, intensity=1, rss_soft_bytes=2**40,
     rss_hard_bytes=2**40,
 )
 with Supervisor(sys.argv[1], restart=hasty) as supervisor:
+    time.sleep(0.3)  # its first checkpoint is done by then
     print(supervisor.health().pid, flush=True)
     time.sleep(0.1)
     supervisor.wait(supervisor.commit({Key("app", "", "k"): b"v"}))
@@ -287,14 +291,14 @@ def test_a_pause_of_both_processes_is_nobodys_fault(place: Place) -> None:
     process = host(PAUSED_HOST, f"{place.url}")
     assert process.stdout is not None
     worker = int(process.stdout.readline())
-    place.plan.sync_delay_s, written = 0.3, place.plan.writes
+    place.plan.sync_delay_s, written = 1.4, place.plan.writes
     eventually(lambda: place.plan.writes > written, "a commit is under way")
-    pids = (process.pid, worker)  # so that the host sees it stopped for a moment
+    pids = (process.pid, worker)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(1.0)
     place.plan.sync_delay_s = 0
-    for pid in pids:
+    for pid in reversed(pids):  # the commit is still under way, and nothing was heard of it for long
         os.kill(pid, signal.SIGCONT)
     output, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
@@ -350,9 +354,10 @@ def test_a_callback_that_fails_harms_nobody(place: Place, caplog: pytest.LogCapt
         end()
         end()
         send(supervisor, signal.SIGKILL)
-        eventually(lambda: heard[-1:] == [State.READY] and len(asked) == len(heard))
+        eventually(lambda: heard[-2:] == REPLACED[1:] and len(asked) == len(heard))
         supervisor.wait(supervisor.commit({key(0): b"0"}), PATIENCE_S)
-        assert [state for state in heard if state is not State.DYING] == [State.EXITED, State.STARTING, State.READY]
+        # The first READY may have been told before, or after they listened.
+        assert [state for state in heard if state is not State.DYING][-3:] == REPLACED
         assert gone == []
         assert caplog.text.count("a bug of the callback at READY") >= 1
         end_bad()
@@ -372,7 +377,6 @@ def test_a_state_that_lasts_is_told_once(place: Place, caplog: pytest.LogCapture
         assert caplog.text.count("-> STOPPED") == 1
 
 
-@pytest.mark.xfail(reason="the first heartbeat in DISK_FULL tells of work done before it, which counts as CATCH_UP")
 def test_a_full_disk_is_told_once(place: Place) -> None:
     """What was done before, and is heard of later by a heartbeat, is no space."""
     with place.running() as supervisor:
@@ -382,8 +386,8 @@ def test_a_full_disk_is_told_once(place: Place) -> None:
         seq = supervisor.commit({key(10): b"10"})
         eventually(state_is(supervisor, State.DISK_FULL))
         eventually(lambda: supervisor._core._worker.doctor.phase == "retrying", "a heartbeat came")
-        eventually(state_is(supervisor, State.DISK_FULL))
+        assert states(supervisor)[-2:] == [State.READY, State.DISK_FULL]
         place.plan.full = 0
+        send(supervisor, signal.SIGKILL)  # its next try is seconds away
         supervisor.wait(seq, PATIENCE_S)
-        eventually(state_is(supervisor, State.READY))
-        assert states(supervisor) == [State.STARTING, State.READY, State.DISK_FULL, State.READY]
+        assert states(supervisor) == [State.STARTING, State.READY, State.DISK_FULL, *REPLACED]

@@ -18,7 +18,8 @@ from bgsuper import Supervisor
 from bgsuper.errors import NotFound, StoreLocked
 from bgsuper.health import WorkerState as State
 from bgsuper.key import MANAGER, NETWORK_GRAPH
-from bgsuper.supervisor.launch import PidfdChild, launch
+from bgsuper.supervisor.children import Child
+from bgsuper.supervisor.launch import launch
 
 from .hosts import PATIENCE_S, QUICK, ROOT, Place, alive, eventually, host, key, persister, pid_of, send
 from .persisters import BAD
@@ -258,7 +259,7 @@ def test_a_grandchild_that_holds_everything_open_hides_no_death(place: Place) ->
     """A process that the worker started keeps its pipe and standard error: the death is seen, and buried at once."""
     children: list[subprocess.Popen[bytes]] = []
 
-    def launcher() -> PidfdChild:
+    def launcher() -> Child:
         child = launch()
         if not children:
             # As good as a grandchild: it holds the worker's standard error by way of /proc.
@@ -278,8 +279,8 @@ def test_a_grandchild_that_holds_everything_open_hides_no_death(place: Place) ->
 
 
 def test_a_process_that_a_persister_left_behind_hides_no_death(tmp_path: Path) -> None:
-    """It holds whatever it inherited: the worker's standard error, not the pipe. The worker's end is seen all the same,
-    both when it is killed and when it is told to end."""
+    """It holds all that the worker had open, its end of the pipe too. The worker's end is seen all the same, both when
+    it is killed and when it is told to end."""
     children: list[int] = []
 
     def beget(supervisor: Supervisor) -> None:

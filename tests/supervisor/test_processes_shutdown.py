@@ -211,16 +211,7 @@ def test_killed_after_it_was_told_to_end(place: Place) -> None:
     assert place.stored() == {key(0): b"0"}
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(
-            "exit_quietly",
-            marks=pytest.mark.xfail(reason="a worker that exits before it has finished counts as ASKED: uncharged"),
-        ),
-        "segfault",
-    ],
-)
+@pytest.mark.parametrize("fault", ["exit_quietly", "segfault"])
 def test_what_ends_every_worker_while_it_drains(tmp_path: Path, fault: str) -> None:
     """Told to end, and gone without having finished, is a crash like any other: no endless row of successors."""
     supervisor = Supervisor(persister(tmp_path, "Faulty", fault=fault), restart=QUICK)
