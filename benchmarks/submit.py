@@ -8,8 +8,9 @@ slow disk   waits a second for each sync
 stopped     is stopped (SIGSTOP): nothing leaves the pipe
 restarting  is killed again and again, and replaced
 
-Beside them stands the floor: the same loop, timing an append to a deque under a lock. It shows what the machine and the
-interpreter's pauses cost without us.
+Beside them stand two floors, timed by the same loop: an append to a deque under a lock, which shows what the machine and
+the interpreter's pauses cost without us; and one byte written to a pipe on which a thread waits, which shows what it
+costs to wake anybody at all.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from .machine import facts
 
 MODULE: Final = "benchmarks.submit"
 FLOOR: Final = "floor"
+WAKE: Final = "wake"
 CONDITIONS: Final = ("ready", "snapshots", "slow disk", "stopped", "restarting")
 RATES: Final = (500, 5000)
 COMMIT_BYTES: Final = 1024
@@ -62,12 +64,35 @@ def measure(condition: str, rate: int, seconds: float, directory: Path) -> Figur
                 queue.append((key, value))
 
         return paced(append, rate, seconds)
+    if condition == WAKE:
+        with woken() as wake:
+            return paced(lambda key, value: wake(), rate, seconds)
     with scratch(directory) as path, Plan.create(path / "plan") as plan:
         policy = RestartPolicy(intensity=10**6, period_s=0.05, stopped_grace_s=3600.0)
         limits = Limits(soft_bytes=1 << 30, hard_bytes=1 << 31)
         supervisor = Supervisor(f"sqlite://{path}/store?faults={path}/plan", restart=policy, limits=limits)
         with supervisor, during(condition, supervisor, plan):
             return paced(lambda key, value: supervisor.commit({key: value}), rate, seconds)
+
+
+@contextmanager
+def woken() -> Iterator[Callable[[], None]]:
+    """What wakes a thread that does nothing but wait."""
+    reading, writing = os.pipe()
+
+    def sleep() -> None:
+        while os.read(reading, 64):
+            pass
+
+    def wake() -> None:
+        os.write(writing, b"w")
+
+    thread = Thread(target=sleep)
+    thread.start()
+    yield wake
+    os.close(writing)
+    thread.join()
+    os.close(reading)
 
 
 @contextmanager
@@ -191,7 +216,7 @@ def main() -> None:
     if chosen.quick:
         chosen.seconds, chosen.runs, chosen.rates = 0.6, 1, [500]
     machine = facts(chosen.dir)
-    each = [(condition, rate) for rate in chosen.rates for condition in (FLOOR, *CONDITIONS)]
+    each = [(condition, rate) for rate in chosen.rates for condition in (FLOOR, WAKE, *CONDITIONS)]
     taken: defaultdict[tuple[str, int], list[Figures]] = defaultdict(list)
     for condition, rate in track(each * chosen.runs, "submit", disable=not sys.stderr.isatty()):
         spec = {"condition": condition, "rate": rate, "seconds": chosen.seconds}
@@ -204,7 +229,7 @@ def main() -> None:
     claims = [
         at_most(f"p99 of a submit, worker {condition}, {rate}/s", found["p99_us"], LIMIT_US, "us")
         for (condition, rate), found in results.items()
-        if condition != FLOOR
+        if condition not in (FLOOR, WAKE)
     ]
     rows = [{"condition": condition, "rate": rate} | found for (condition, rate), found in results.items()]
     settings = {name: getattr(chosen, name) for name in ("seconds", "runs", "rates")}
