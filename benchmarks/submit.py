@@ -8,9 +8,9 @@ slow disk   waits a second for each sync
 stopped     is stopped (SIGSTOP): nothing leaves the pipe
 restarting  is killed again and again, and replaced
 
-Beside them stand two floors, timed by the same loop: an append to a deque under a lock, which shows what the machine and
-the interpreter's pauses cost without us; and one byte written to a pipe on which a thread waits, which shows what it
-costs to wake anybody at all.
+Beside them stand two floors, timed by the same loop: an append to a deque under a lock, which shows what the machine
+and the interpreter's pauses cost without us; and one byte written to a pipe on which a thread waits, which shows what
+it costs to wake anybody at all.
 """
 
 from __future__ import annotations

@@ -232,6 +232,34 @@ def test_a_death_is_seen_though_another_takes_the_status(place: Place, habit: st
     assert len(re.findall(r"DYING -> EXITED \((?:outside|unknown)\)", errors)) == 3, errors
 
 
+#: Each worker is killed while the host has more to send than the pipe holds.
+SIGPIPE_HOST = """
+import os, signal, sys
+from bgsuper import Key, Supervisor
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+supervisor = Supervisor(sys.argv[1])
+supervisor.start()
+for number in range(3):
+    pid = supervisor.health().pid
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(50):
+        supervisor.commit({Key("app", "", "k"): bytes(60000)})
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(2000):
+        supervisor.commit({Key("app", "", "k"): b"x"})
+    supervisor.wait(supervisor.health().submitted, 30)
+supervisor.stop()
+print("survived")
+"""
+
+
+def test_a_host_that_leaves_sigpipe_at_its_default(place: Place) -> None:
+    """As many command line tools do: it must not die with its worker."""
+    process = host(SIGPIPE_HOST, place.url)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, output) == (0, "survived\n")
+
+
 def test_a_host_with_thousands_of_descriptors(place: Place) -> None:
     """The pipe's descriptor is above 1023, in the host and in its worker: neither uses select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
