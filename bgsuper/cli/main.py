@@ -16,6 +16,7 @@ import click
 from .. import __version__
 from ..errors import BgsuperError
 from .demo.command import demo
+from .torture import torture
 
 #: The exit status of whatever a command could not begin, as click's own.
 REFUSED = 2
@@ -29,6 +30,7 @@ def bgsuper() -> None:
 
 
 bgsuper.add_command(demo)
+bgsuper.add_command(torture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

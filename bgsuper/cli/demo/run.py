@@ -26,11 +26,11 @@ from ...lightning.routing import sample
 from ...lightning.routing.gossip import NetworkGraph
 from ...processor.timers import Timers
 from ...supervisor import RestartPolicy, Supervisor
+from ...torture.run.model import Model
 from .app import App
 from .director import Director
 from .load import Load
 from .meter import LatenessMeter
-from .model import Model
 from .peers import NoChain, Peers, SampleSync
 from .report import Report, make_report
 from .sampler import Observed, Sampler
@@ -64,7 +64,7 @@ class Run:
         self._scheduled = schedule(options.acts, options.seconds)
         self.story = _story(workspace, options.seconds, self._scheduled)
         self._graph = NetworkGraph(chain_hash.MAINNET)
-        self._model = Model()
+        self._model = Model[bytes]()
         self._error: BaseException | None = None
         self._signal: int | None = None
 

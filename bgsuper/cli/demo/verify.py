@@ -17,7 +17,7 @@ from ...key import NETWORK_GRAPH, Key, Seq
 from ...lightning.errors import MalformedGraph
 from ...lightning.routing.gossip import CHANNELS, NODES, NetworkGraph
 from ...supervisor import Supervisor
-from .model import Model
+from ...torture.run.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def read_store(url: str, namespaces: Sequence[tuple[str, str]]) -> Found:
     return Found(durable, records, records.pop(NETWORK_GRAPH, None))
 
 
-def compare(model: Model, found: Found, graph: NetworkGraph, *, ended_cleanly: bool) -> Findings:
+def compare(model: Model[bytes], found: Found, graph: NetworkGraph, *, ended_cleanly: bool) -> Findings:
     """`found` against `model` and `graph`. Only a processor that `ended_cleanly` has written the graph's last
     changes, and everything that was submitted is then durable."""
     lost: list[str] = []

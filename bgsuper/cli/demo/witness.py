@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from ...health import Health, Transition
 from ...key import Key, Seq
 from ...supervisor import Supervisor
-from .model import Model
+from ...torture.run.model import Model
 
 
 class Witness:
     """A `processor.interfaces.Durability`. Used on the event loop alone, as the model is."""
 
-    def __init__(self, supervisor: Supervisor, model: Model) -> None:
+    def __init__(self, supervisor: Supervisor, model: Model[bytes]) -> None:
         self.supervisor, self.model = supervisor, model
         self.snapshots = 0
         self._snapshot = Seq(0)

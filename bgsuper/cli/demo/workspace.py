@@ -12,41 +12,32 @@ bad one it stays, as evidence.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from ...errors import ConfigError
+from ...torture.run.directory import OwnDirectory
+
+_OPTION = "--directory"
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A directory of ours. `made` says whether it was not there before."""
+    """A directory of ours."""
 
-    directory: Path
-    made: bool
+    own: OwnDirectory
 
     @classmethod
     def make(cls, wanted: Path | None) -> Self:
         """`wanted`, or a fresh directory among the machine's temporary ones. Raises `ConfigError`."""
-        try:
-            if wanted is None:
-                return cls(Path(tempfile.mkdtemp(prefix="bgsuper-demo-")), made=True)
-            wanted = wanted.absolute()
-            made = not wanted.exists()
-            if made:
-                wanted.mkdir(0o700)
-            _refuse_used(wanted)
-            return cls(wanted, made)
-        except OSError as error:
-            raise ConfigError(
-                f"expected a directory to write in, {wanted or tempfile.gettempdir()} is none ({error.strerror}); "
-                "name another with --directory"
-            ) from error
+        if wanted is None:
+            return cls(OwnDirectory.temporary("bgsuper-demo-", _OPTION))
+        return cls(OwnDirectory.take(wanted, _OPTION))
+
+    @property
+    def directory(self) -> Path:
+        return self.own.path
 
     @property
     def store(self) -> Path:
@@ -76,24 +67,4 @@ class Workspace:
 
     def remove(self) -> None:
         """Remove what the demo made. Raises `OSError`."""
-        if self.made:
-            shutil.rmtree(self.directory)
-            return
-        for entry in self.directory.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-
-
-def _refuse_used(directory: Path) -> None:
-    entries = os.listdir(directory)
-    if entries:
-        raise ConfigError(
-            f"expected a new or an empty directory, {directory} holds {min(entries)!r:.80}; "
-            "name another with --directory, or leave that out"
-        )
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"expected a directory to write in, {directory} allows no writing; name another with --directory"
-        )
+        self.own.remove()

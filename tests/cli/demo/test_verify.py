@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from bgsuper.cli.demo.model import Model
 from bgsuper.cli.demo.verify import Findings, Found, compare, unreadable
 from bgsuper.errors import StoreCorrupt
 from bgsuper.key import Key, Seq
@@ -14,6 +13,7 @@ from bgsuper.lightning import chain_hash
 from bgsuper.lightning.routing import sample
 from bgsuper.lightning.routing.gossip import NetworkGraph
 from bgsuper.lightning.routing.sync import P2PGossipSync
+from bgsuper.torture.run.model import Model
 
 KEPT, CHANGED, GONE = Key("demo", "x", "kept"), Key("demo", "x", "changed"), Key("demo", "x", "gone")
 EXTRA = Key("demo", "x", "extra")
