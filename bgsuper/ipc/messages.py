@@ -264,7 +264,7 @@ def _records(index: Sequence[object], payload: bytes, offset: int) -> tuple[list
         key = _key(entry, 4)
         length = entry[3]  # type: ignore[index]  # _key has seen a list of four
         if type(length) is not int or not 0 <= length <= len(payload) - offset:
-            raise FrameError(f"the record {key} announces {_shape(length)} bytes, {len(payload) - offset} are left")
+            raise FrameError(f"the record {key} announces {shape(length)} bytes, {len(payload) - offset} are left")
         found.append((key, payload[offset : offset + length]))
         offset += length
     return found, offset
@@ -272,14 +272,14 @@ def _records(index: Sequence[object], payload: bytes, offset: int) -> tuple[list
 
 def _key(entry: object, size: int) -> Key:
     if type(entry) is not list or len(entry) != size:
-        raise FrameError(f"expected a list of {size} that starts with a key's three parts, got {_shape(entry)}")
+        raise FrameError(f"expected a list of {size} that starts with a key's three parts, got {shape(entry)}")
     try:
         return check_key(Key(entry[0], entry[1], entry[2]))
     except ConfigError as error:
         raise FrameError(str(error)) from None
 
 
-def _shape(value: object) -> str:
+def shape(value: object) -> str:
     """What came, without its `repr` unless it is a number: that may be huge, or nested too deep to print."""
     if isinstance(value, list):
         return f"a list of {len(value)}"

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import apsw
 
-from ..errors import ConfigError, StoreError, StoreUnwritable, SyncFailed
+from ..errors import ConfigError, StoreCorrupt, StoreError, StoreUnwritable, SyncFailed
 from .failures import from_sqlite_error
 
 FIXED_SQLITE: Final = (3, 51, 3)
@@ -47,10 +47,15 @@ class Connection:
         self._sync_failed = False
         try:
             self._sqlite = _connect(path, vfs)
-            # After _connect: switching automatic checkpoints off takes the hook's place.
-            self._sqlite.set_wal_hook(self._note_wal)
-            self._frame_bytes = self._pragma("page_size") + _FRAME_HEADER
-            self.schema_version = self._pragma("user_version")
+            try:
+                # After _connect: switching automatic checkpoints off takes the hook's place.
+                self._sqlite.set_wal_hook(self._note_wal)
+                self._frame_bytes = self._pragma("page_size") + _FRAME_HEADER
+                self.schema_version = self._pragma("user_version")
+            except BaseException:
+                # Nobody else has it, and it would keep its lock on the file.
+                self._sqlite.close(True)
+                raise
         except apsw.Error as error:
             raise from_sqlite_error(error, f"opening {path}") from error
 
@@ -77,6 +82,9 @@ class Connection:
             yield from self._usable().execute(query, bindings)
         except apsw.Error as error:
             raise self._failure(error, doing) from error
+        except UnicodeDecodeError as error:
+            # Not its text: that has the damaged bytes.
+            raise StoreCorrupt(f"{doing} failed: a text in {self._path} is damaged; restore a backup") from error
 
     def row(self, query: str, bindings: Row, doing: str) -> Row | None:
         """The first row of `query`, or None."""
@@ -86,6 +94,20 @@ class Connection:
     def wal_bytes(self) -> int:
         """How much of the WAL is not yet in the database."""
         return self._wal_pages * self._frame_bytes
+
+    def recovered_frames(self) -> int:
+        """How many frames of the WAL SQLite takes for good. Raises `StoreCorrupt`, `SyncFailed`."""
+        try:
+            return max(0, self._usable().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+        except apsw.Error as error:
+            raise self._failure(error, f"opening {self._path}") from error
+
+    def check_table(self, table: str) -> None:
+        """Raise `StoreCorrupt` unless `table` and its indexes are sound and agree; reads all of it."""
+        doing = f"checking the table {table}"
+        for (finding,) in self.rows(f"PRAGMA integrity_check({table})", (), doing):
+            if finding != "ok":
+                raise StoreCorrupt(f"{doing} of {self._path}: {finding:.200}; restore a backup or salvage the database")
 
     @property
     def sync_failed(self) -> bool:

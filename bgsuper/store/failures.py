@@ -5,7 +5,7 @@ The supervisor acts on the class alone, so this table decides what is retried, w
     no space (ENOSPC, EDQUOT, SQLITE_FULL)                  StoreFull        retried by the worker
     no descriptors (EMFILE, ENFILE)                         StoreUnavailable retried by the worker
     no permission, read-only, not a directory               StoreUnwritable  fatal
-    damaged (SQLITE_CORRUPT, SQLITE_NOTADB, wrong schema)   StoreCorrupt     fatal
+    damaged (SQLITE_CORRUPT, _NOTADB, cut, wrong schema)    StoreCorrupt     fatal
     another program holds the database (SQLITE_BUSY)        StoreLocked      fatal
     any other I/O error, above all EIO of a sync            SyncFailed       a new worker, which distrusts the cache
 """
@@ -60,6 +60,8 @@ def from_sqlite_error(error: apsw.Error, doing: str, *, system_errno: int = 0) -
         case apsw.IOError():
             if extended == apsw.SQLITE_IOERR_WRITE and system_errno in NO_SPACE:
                 return StoreFull(f"{said}: the disk quota is used up; free some space")
+            if extended == apsw.SQLITE_IOERR_SHORT_READ:
+                return StoreCorrupt(f"{said}; the file was cut short: restore a backup or salvage the database")
             if extended == apsw.SQLITE_IOERR_CORRUPTFS:
                 return StoreCorrupt(f"{said}; the file system is damaged: check it, then restore a backup")
             return SyncFailed(f"{said} (SQLite code {extended}); check the disk and the kernel log")

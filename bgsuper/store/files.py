@@ -23,11 +23,14 @@ else:
 
 
 def make_directory(path: str, fsync: Callable[[int], None]) -> None:
-    """Create `path` and the parents it lacks, each 0700 and durable. An existing directory is left as it is.
+    """Create `path` and the parents it lacks, each 0700 and durable. An existing directory is left as it is, but its
+    name is made durable: whoever made it may have died before that.
 
     Raises `StoreUnwritable`, `StoreFull`, `SyncFailed`.
     """
     missing: list[str] = []
+    if os.path.isdir(path) and os.access(os.path.dirname(path), os.R_OK):
+        sync_directory(os.path.dirname(path), fsync)
     while not os.path.isdir(path):
         missing.append(path)
         parent = os.path.dirname(path)
@@ -53,6 +56,22 @@ def sync_directory(path: str, fsync: Callable[[int], None]) -> None:
             os.close(fd)
     except OSError as error:
         raise from_os_error(error, f"syncing the directory {path}") from error
+
+
+def sync_file(path: str, fsync: Callable[[int], None]) -> None:
+    """Make what the file `path` holds durable, if there is such a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, f"opening {path}") from error
+    try:
+        fsync(fd)
+    except OSError as error:
+        raise from_os_error(error, f"syncing {path}") from error
+    finally:
+        os.close(fd)
 
 
 def create_private(path: str) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from ..errors import StoreForeign
+from ..errors import StoreForeign, StoreUnwritable
 from .database import is_creation_leftover
 from .failures import from_os_error
 from .snapshots import is_name
@@ -44,6 +44,16 @@ class Layout:
                 f"expected {self.directory} to be empty or a store of bgsuper's, found {min(foreign)!r:.80}; "
                 "use another directory"
             )
+
+    def check_names(self) -> None:
+        """Raise `StoreUnwritable` unless the database and its WAL have their names: what is synced into a file that was
+        removed, nobody can ever read."""
+        for path in (self.database, self.wal):
+            if not os.path.lexists(path):
+                raise StoreUnwritable(
+                    f"expected the store's file {path} to be where it was made, but it was removed while the store was "
+                    "open; nothing since is acknowledged: start again on a store that stays"
+                )
 
     def has_remains(self) -> bool:
         """Whether there is a WAL or a snapshot: what only a database that was complete leaves behind."""

@@ -46,6 +46,15 @@ def is_name(file: str) -> bool:
     return _NAME.fullmatch(file) is not None
 
 
+def is_name_of(file: str, key: Key, seq: Seq) -> bool:
+    """Whether `file` is a name that we give to files of that snapshot."""
+    return is_name(file) and file.startswith(_stem(key, seq))
+
+
+def _stem(key: Key, seq: Seq) -> str:
+    return f"{blake2b(repr(tuple(key)).encode(), digest_size=DIGEST_BYTES).hexdigest()}-{seq}-"
+
+
 class Snapshots:
     """The directory of snapshot files. `write` may run in another thread beside anything else."""
 
@@ -66,8 +75,7 @@ class Snapshots:
             began = time.monotonic()
             self.remove_some()
             time.sleep(min(time.monotonic() - began, MAX_PAUSE_S))
-        key_hash = blake2b(repr(tuple(key)).encode(), digest_size=DIGEST_BYTES).hexdigest()
-        name = f"{key_hash}-{seq}-{epoch}-{next(self._attempts)}"
+        name = f"{_stem(key, seq)}{epoch}-{next(self._attempts)}"
         path = self._path(name)
         try:
             digest = self._write(path + _TEMPORARY, content)
@@ -107,15 +115,17 @@ class Snapshots:
         path = self._path(snapshot.file)
         try:
             with open(path, "rb") as file:
-                content = file.read(snapshot.length + 1)
+                # Not as much as the pointer says: that may be damaged, too.
+                length = os.fstat(file.fileno()).st_size
+                content = file.read(length) if length == snapshot.length else b""
         except FileNotFoundError:
             raise StoreCorrupt(f"the snapshot of {snapshot.key} is missing: {path}; restore a backup") from None
         except OSError as error:
             raise from_os_error(error, f"reading the snapshot of {snapshot.key} from {path}") from error
-        if len(content) != snapshot.length:
+        if length != snapshot.length or len(content) != length:
             raise StoreCorrupt(
-                f"the snapshot of {snapshot.key} should have {snapshot.length} bytes, but {path} has "
-                f"{'more' if len(content) > snapshot.length else len(content)}; restore a backup"
+                f"the snapshot of {snapshot.key} should have {snapshot.length} bytes, but {path} has {length}; "
+                "restore a backup"
             )
         if blake2b(content, digest_size=DIGEST_BYTES).digest() != snapshot.digest:
             raise StoreCorrupt(f"the snapshot of {snapshot.key} does not match its digest: {path}; restore a backup")

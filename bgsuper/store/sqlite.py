@@ -23,13 +23,17 @@ from ..key import Key, Seq
 from . import database
 from .api import Batch, Opened, SnapshotFile
 from .connection import Connection, Row, check_sqlite_version
-from .files import drop_cached_pages, full_sync, make_directory
+from .files import drop_cached_pages, full_sync, make_directory, sync_file
+from .index_check import IndexCheck, newest_id
 from .layout import Layout
 from .lock import Holder, WriterLock
-from .snapshots import Snapshots, is_name
+from .snapshots import Snapshots, is_name_of
+from .wal import check_tail
 
 #: `apply` moves the WAL into the database when it has grown to this many bytes.
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
+#: Epochs and sequence numbers, far more than there will be; a damaged row may hold anything.
+_NUMBERS: Final = range(1 << 62)
 #: What a record of a page costs beside its key and its value, about.
 _ENTRY_BYTES: Final = 32
 #: How long to wait for an orphaned worker that drains what its dead host sent.
@@ -52,6 +56,7 @@ _CHECK: Final = (
 )
 _POINT: Final = "INSERT OR REPLACE INTO snapshot VALUES(?, ?, ?, ?, ?, ?, ?)"
 _UNPOINT: Final = "DELETE FROM snapshot" + _WHERE_KEY
+_META: Final = "SELECT epoch, last_commit, last_snapshot FROM meta"
 _NOTE_COMMIT: Final = "UPDATE meta SET last_commit = ?"
 _NOTE_SNAPSHOT: Final = "UPDATE meta SET last_snapshot = max(last_snapshot, ?)"
 _BUMP: Final = "UPDATE meta SET epoch = max(epoch, ?) + 1"
@@ -62,7 +67,8 @@ class SQLiteStore:
 
     `host_pid` is the supervisor's process, for whoever finds the lock taken. `fsync` makes snapshot files and
     directories durable, `vfs` names SQLite's: faults are injected there. `distrust_cache`: a predecessor's sync
-    failed, so what the page cache holds is read from the disk again. `check`: read every value once, in the background.
+    failed, so what the page cache holds is read from the disk again. `check`: read every value once, in the background,
+    and call no key absent and no namespace complete before the index was checked.
     """
 
     atomic = True
@@ -84,6 +90,8 @@ class SQLiteStore:
         self._fsync = fsync
         self._distrust_cache = distrust_cache
         self._lock_timeout_s = lock_timeout_s
+        self._index_check = IndexCheck()
+        self._index_check.finished = not check
         self._checking = self._check() if check else None
         self._snapshots = Snapshots(self._layout.snapshots, fsync)
         self._lock: WriterLock | None = None
@@ -119,13 +127,15 @@ class SQLiteStore:
         if before is None and lock.content and not exists:
             raise StoreForeign(f"expected a lock file of ours at {layout.lock}, found another; use another directory")
         lock.record(Holder(os.getpid(), self._host_pid, recorded), _no_sync)
-        if self._distrust_cache:
-            # Before SQLite opens them: closing any descriptor of a file drops this process's POSIX locks on it.
-            drop_cached_pages((layout.database, layout.wal))
-        self._snapshots.prepare()
+        # Before SQLite opens them: closing any descriptor of a file drops this process's POSIX locks on it. The WAL
+        # always: a sync of it may have failed under a host that could tell nobody.
+        drop_cached_pages((layout.database, layout.wal) if self._distrust_cache else (layout.wal,))
         if not exists:
             database.create(layout.database, self._vfs, self._fsync)
+        # Nothing is added to a WAL whose end is not durable: by that `wal` tells damage from a crash.
+        sync_file(layout.wal, self._fsync)
         opened = self._connect(recorded)
+        self._snapshots.prepare()
         lock.record(Holder(os.getpid(), self._host_pid, opened.epoch), self._fsync)
         self._snapshots.discard_orphans({pointer.file for pointer in self._pointers.values()})
         return opened
@@ -134,16 +144,30 @@ class SQLiteStore:
         path = self._layout.database
         connection = self._connection = Connection(path, self._vfs)
         database.check_schema_version(path, connection.schema_version)
-        # The lock file's epoch is the greater one if an older database was put in place: epochs only rise.
-        connection.transact([(_BUMP, [(recorded,)])], f"opening {path}")
-        meta = connection.row("SELECT epoch, last_commit, last_snapshot FROM meta", (), f"opening {path}")
-        if meta is None:
-            raise StoreCorrupt(f"the database {path} has lost its meta row; restore it from a backup")
-        self._epoch, self._last_commit, last_snapshot = meta
+        # All that an open reads is read before anything is written: a refusal leaves the files as they were.
+        check_tail(self._layout.wal, connection.recovered_frames())
+        for table in ("meta", "snapshot"):
+            connection.check_table(table)
+        self._meta(connection)
         for row in connection.rows("SELECT * FROM snapshot", (), f"opening {path}"):
             pointer = _pointer(row)
             self._pointers[pointer.key] = pointer
+        # The lock file's epoch is the greater one if an older database was put in place: epochs only rise.
+        connection.transact([(_BUMP, [(recorded,)])], f"opening {path}")
+        self._epoch, self._last_commit, last_snapshot = self._meta(connection)
         return Opened(self._epoch, Seq(self._last_commit), Seq(max(self._last_commit, last_snapshot)))
+
+    def _meta(self, connection: Connection) -> tuple[int, int, int]:
+        """The epoch, the newest commit, the newest snapshot."""
+        path = self._layout.database
+        match connection.row(_META, (), f"opening {path}"):
+            case None:
+                raise StoreCorrupt(f"the database {path} has lost its meta row; restore it from a backup")
+            case (int(epoch), int(commit), int(snapshot)) if all(
+                number in _NUMBERS for number in (epoch, commit, snapshot)
+            ):
+                return epoch, commit, snapshot
+        raise StoreCorrupt(f"the meta row of the database {path} is damaged; restore it from a backup")
 
     def close(self) -> None:
         """Leave one file if possible, and give up the lock. Further calls do nothing."""
@@ -205,6 +229,7 @@ class SQLiteStore:
             while self._snapshots.has_unneeded:
                 self._snapshots.remove_some()
             raise
+        self._layout.check_names()
         self._last_commit = last
         for key in replaced:
             self._snapshots.discard(self._pointers.pop(key).file)
@@ -220,6 +245,7 @@ class SQLiteStore:
             ((_POINT, [(*key, seq, *rest)]), (_REMOVE, [key]), (_NOTE_SNAPSHOT, [(seq,)])),
             f"adopting the snapshot {seq} of {key}",
         )
+        self._layout.check_names()
         replaced = self._pointers.get(key)
         self._pointers[key] = snapshot
         if replaced is not None and replaced.file != snapshot.file:
@@ -238,12 +264,14 @@ class SQLiteStore:
             return _verified(key, *row)
         pointer = self._pointers.get(key)
         if pointer is None:
+            self._index_check.finish(self._open_connection())
             raise NotFound(f"there is no record {key}")
         return self._snapshots.read(pointer)
 
     def scan(self, primary: str, secondary: str, after: str, limit: int) -> list[tuple[Key, bytes]]:
         """A page of a namespace: in the order of names, from the first greater than `after`, at least one record, then
         as long as keys and values fit in `limit` bytes. Raises `StoreCorrupt`."""
+        self._index_check.finish(self._open_connection())
         page: list[tuple[Key, bytes]] = []
         room = limit
         for key, length, value in self._merged(primary, secondary, after):
@@ -265,7 +293,8 @@ class SQLiteStore:
                 pointer = pending.pop()
                 yield pointer.key, pointer.length, pointer
             key = Key(primary, secondary, name)
-            yield key, len(value), _verified(key, checksum, value)
+            verified = _verified(key, checksum, value)
+            yield key, len(verified), verified
         for pointer in reversed(pending):
             yield pointer.key, pointer.length, pointer
 
@@ -287,6 +316,8 @@ class SQLiteStore:
             connection.checkpoint()
         elif self._snapshots.has_unneeded:
             self._snapshots.remove_some()
+        elif not self._index_check.finished:
+            self._index_check.step(connection)
         elif self._checking is not None and next(self._checking, True):
             self._checking = None
 
@@ -294,8 +325,7 @@ class SQLiteStore:
         """Read and verify every value, a few at a time: damage is better found at start than when it is needed."""
         doing = "checking the records"
         # Only what was there at the start: what is written meanwhile would keep it busy for ever.
-        newest = self._open_connection().row("SELECT coalesce(max(id), 0) FROM record", (), doing)
-        last, end = 0, newest[0] if newest else 0
+        last, end = 0, newest_id(self._open_connection())
         while rows := list(self._open_connection().rows(_CHECK, (last, end), doing)):
             for identifier, *key, checksum, value in rows:
                 _verified(Key(*key), checksum, value)
@@ -311,16 +341,23 @@ def _checksum(key: Key, value: bytes) -> int:
     return crc32(value, crc32(key[2].encode()))
 
 
-def _verified(key: Key, checksum: int, value: bytes) -> bytes:
-    if _checksum(key, value) != checksum:
-        raise StoreCorrupt(f"the record {key} does not match its checksum; restore a backup or salvage the database")
+def _verified(key: Key, checksum: object, value: object) -> bytes:
+    """`value`, if it is what `checksum` is of: in a damaged row each of the three may be of any type."""
+    if not isinstance(key.name, str) or not isinstance(value, bytes) or _checksum(key, value) != checksum:
+        name = "/".join(str(part) for part in key if part)
+        raise StoreCorrupt(
+            f"the record {name:.400} does not match its checksum; restore a backup or salvage the database"
+        )
     return value
 
 
 def _pointer(row: Row) -> SnapshotFile:
     match row:
-        case (str(primary), str(secondary), str(name), int(seq), str(file), int(length), bytes(sum_)) if is_name(file):
-            return SnapshotFile(Key(primary, secondary, name), Seq(seq), file, length, sum_)
+        case (str(primary), str(secondary), str(name), int(seq), str(file), int(length), bytes(sum_)):
+            pointer = SnapshotFile(Key(primary, secondary, name), Seq(seq), file, length, sum_)
+            # The file's name tells key and seq once more.
+            if is_name_of(file, pointer.key, pointer.seq):
+                return pointer
     raise StoreCorrupt(f"a row of the snapshot table is damaged ({row[:4]!r:.200}); restore a backup")
 
 

@@ -37,7 +37,7 @@ from ..errors import (
 )
 from ..health import DeathCause, Transition
 from ..ipc.frames import Kind
-from ..ipc.messages import Message
+from ..ipc.messages import Message, shape
 from ..ipc.remote import Allowed, RemoteException
 from ..key import Key, Seq
 from .backlog import Backlog
@@ -247,7 +247,7 @@ class Core:
             ):
                 self._goodbye_said(verdict, RemoteException.decode(described, allowed=self.allowed), now)
             case _:
-                raise FrameError(f"no worker sends {message.kind.name} with fields like {message.fields!r:.120}")
+                raise FrameError(f"no worker sends {message.kind.name} with {shape(message.fields)} as fields")
 
     def _hello(self, epoch: int, last_commit: Seq, last_seq: Seq, atomic: bool, now: float) -> None:
         if self.state is not State.STARTING:

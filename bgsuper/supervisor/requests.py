@@ -12,7 +12,7 @@ from typing import Final
 
 from ..errors import FrameError
 from ..ipc.frames import Kind
-from ..ipc.messages import Message, encode_message, records
+from ..ipc.messages import Message, encode_message, records, shape
 from ..ipc.remote import Allowed, RemoteException
 from ..key import Key, Seq
 
@@ -79,7 +79,7 @@ class Requests:
             case ["error", list() as described]:
                 answer = RemoteException.decode(described, allowed=self._allowed)
             case _:
-                raise FrameError(f"a REPLY is neither records nor an error: {message.fields!r:.120}")
+                raise FrameError(f"a REPLY is neither records nor an error, but {shape(message.fields)}")
         if message.seq not in self._asked:
             raise FrameError(f"a REPLY names question {message.seq}, which was not asked of this worker")
         self._asked.discard(message.seq)

@@ -187,7 +187,8 @@ def test_a_failed_sync_of_a_checkpoint_ends_the_store(tmp_path: Path, plan: Plan
 
 
 def test_a_distrustful_successor_drops_the_cache_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed sync the database's and the WAL's pages are dropped, before SQLite has opened either."""
+    """After a failed sync the database's and the WAL's pages are dropped, before SQLite has opened either. The WAL's are
+    dropped in any case: a host that died may have known of a failed sync, and told nobody."""
     with opened(tmp_path) as store:
         store.apply([commit(1, ONE)])
     dropped: list[str] = []
@@ -204,9 +205,9 @@ def test_a_distrustful_successor_drops_the_cache_first(tmp_path: Path, monkeypat
         assert content(store) == ONE
     assert dropped == [DATABASE, f"{DATABASE}-wal"]
     with opened(tmp_path):
-        assert len(dropped) == 2
+        assert dropped[2:] == [f"{DATABASE}-wal"]
     with opened(tmp_path / "new", distrust_cache=True):
-        assert len(dropped) == 2
+        assert len(dropped) == 3
 
 
 def _is_open(number: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bgsuper.errors import StoreCorrupt
 from bgsuper.faults.powercut import PowerCut
 from bgsuper.store.database import check_header, create, is_creation_leftover
 
@@ -35,3 +36,17 @@ def test_what_a_creation_leaves() -> None:
         assert is_creation_leftover("/x/d", name)
     for name in ("d", "d-wal", "d.new-shm", "e.new", "new"):
         assert not is_creation_leftover("/x/d", name)
+
+
+@pytest.mark.parametrize("place", [18, 19, 52, 53, 54, 55, 64, 67])
+def test_a_header_that_sqlite_would_only_stumble_over_later_is_damage(tmp_path: Path, place: int) -> None:
+    """Before anything is written: the versions differ, or it says that it vacuums by itself, which ours never do."""
+    path = str(tmp_path / "database")
+    create(path, "unix-excl", os.fsync)
+    with open(path, "r+b") as file:
+        header = bytearray(file.read(100))
+        header[place] ^= 4
+        file.seek(0)
+        file.write(header)
+    with pytest.raises(StoreCorrupt, match="header"):
+        check_header(path, written_before=True)

@@ -226,7 +226,6 @@ def test_a_store_that_was_removed_is_never_replaced_by_an_empty_one(tmp_path: Pa
         supervisor.stop(PATIENCE_S)
 
 
-@pytest.mark.xfail(strict=True, reason="commits are acknowledged into a file that has no name any more")
 def test_nothing_is_acknowledged_once_the_directory_is_gone(tmp_path: Path) -> None:
     """A sync of a file that was removed makes nothing durable: no later reader can ever find it."""
     supervisor = Supervisor(f"sqlite://{tmp_path}/store")
