@@ -95,8 +95,8 @@ def check_header(path: str, *, written_before: bool) -> bool:
             f"(application id {application:#x}, expected {APPLICATION_ID:#x}); use another directory"
         )
     check_schema_version(path, version)
-    # Both versions say WAL, or both say rollback journal (as a database that was salvaged). A store of ours never vacuums
-    # by itself: SQLite would look for pages that are not there, and only when it writes.
+    # Both versions say WAL, or both say rollback journal (as a database that was salvaged). A store of ours never
+    # vacuums by itself: SQLite would look for pages that are not there, and only when it writes.
     vacuums = any(header[52:56]) or any(header[64:68])
     if header[18:20] not in (b"\1\1", b"\2\2") or vacuums:
         raise StoreCorrupt(f"the header of the database {path} is damaged; restore it from a backup")

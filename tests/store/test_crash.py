@@ -187,8 +187,8 @@ def test_a_failed_sync_of_a_checkpoint_ends_the_store(tmp_path: Path, plan: Plan
 
 
 def test_a_distrustful_successor_drops_the_cache_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed sync the database's and the WAL's pages are dropped, before SQLite has opened either. The WAL's are
-    dropped in any case: a host that died may have known of a failed sync, and told nobody."""
+    """After a failed sync the database's and the WAL's pages are dropped, before SQLite has opened either. The WAL's
+    are dropped in any case: a host that died may have known of a failed sync, and told nobody."""
     with opened(tmp_path) as store:
         store.apply([commit(1, ONE)])
     dropped: list[str] = []
