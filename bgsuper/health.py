@@ -19,7 +19,7 @@ class WorkerState(Enum):
     IDLE = "idle"  #: not started yet
     STARTING = "starting"  #: launched, no HELLO yet
     READY = "ready"  #: acknowledging what it is sent
-    LAGGING = "lagging"  #: the oldest un-acknowledged commit is older than the limit, but it gets on
+    LAGGING = "lagging"  #: the oldest un-acknowledged commit is older than the limit
     DISK_STALLED = "disk stalled"  #: uninterruptible in the kernel, nothing moves: the disk does not answer
     DISK_FULL = "disk full"  #: no space; the worker retries, nothing is lost
     RETRYING = "retrying"  #: the store is out of reach for now; the worker retries, nothing is lost

@@ -19,11 +19,12 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from random import Random
-from typing import Literal, NoReturn
+from typing import Final, Literal, NoReturn
 
 from ..errors import (
     ConfigError,
@@ -66,6 +67,12 @@ class Action(Enum):
     ABANDON = auto()  #: stop watching a worker that will not die
 
 
+#: No evidence of ours is longer than this many characters, whatever a worker's exception says.
+MOST_WORDS: Final = 1000
+#: What a host may be short of for a while: descriptors, memory, processes.
+PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+
+
 class Core:
     """The supervisor without its hands. Not thread-safe: the shell's lock guards it."""
 
@@ -86,6 +93,8 @@ class Core:
         self.distrust_cache = False
         self.syncs: deque[float] = deque(maxlen=1024)  #: seconds that the latest groups took
         self._failure: Recipe | None = None
+        self._failed_for = ""
+        self._died_of = ""  #: `last_death` without its last words
         self._restarts = Restarts(policy, random)
         self._poison = PoisonSearch()
         self._worker = Incumbent(Doctor(policy, 0.0), Deadlines())
@@ -201,15 +210,20 @@ class Core:
         self.last_death, self.last_cause = f"could not be launched: {error}", DeathCause.BOOT
         text = f"no worker could be launched: {error}; check memory, descriptors and the Python interpreter"
         if not self._ever_greeted:
-            self._fail(lambda: WorkerStartFailed(text))
+            self._fail(lambda: WorkerStartFailed(text), text)
             self._go(Event.FAIL, now, self.last_death)
             return
-        self._go(Event.DIE, now, self.last_death, DeathCause.BOOT)
+        if isinstance(error, OSError) and error.errno in PASSING:
+            self.last_cause = DeathCause.UNAVAILABLE
+        self._go(Event.DIE, now, self.last_death, self.last_cause)
         self._worker.due.dead_by = None
         self._after_death(now)
 
     def received(self, message: Message, now: float) -> None:
-        """A message came from the worker. What it must not say counts as a broken worker."""
+        """A message came from the worker. What it must not say counts as a broken worker, and nothing after it is
+        believed."""
+        if self._worker.garbled:
+            return
         try:
             self._handle(message, now)
         except FrameError as error:
@@ -261,7 +275,7 @@ class Core:
                 self.backlog.replay(last_commit)
             except StoreInconsistent as error:
                 text = str(error)
-                self._fail(lambda: StoreInconsistent(text))
+                self._fail(lambda: StoreInconsistent(text), text)
                 self._kill(now, "its HELLO contradicts what was acknowledged")
                 return
         else:
@@ -302,6 +316,9 @@ class Core:
         """It did something: whatever it was suspected of, it is not."""
         self._worker.doctor.got_on(now)
         self._worker.due.dumped_by = None
+        if self.state is State.STOPPED:
+            self._worker.due.frozen_until = None
+            self._go(Event.THAW, now, evidence)
         if not self._may(Event.CATCH_UP):
             return
         late = self._late_at()
@@ -319,13 +336,13 @@ class Core:
         self._worker.verdict, self._worker.goodbye = verdict, error
         self.last_death = error.summary
         if verdict == "fatal" or (not self._ever_greeted and verdict in ("sync", "unavailable")):
-            self._fail(error.rebuild)
+            self._fail(error.rebuild, error.summary)
         elif verdict == "unavailable":
             if self.stopping:
-                self._fail(error.rebuild)
+                self._fail(error.rebuild, error.summary)
         elif verdict == "sync":
             if self._restarts.sync_failed(now):
-                self._fail(error.rebuild)
+                self._fail(error.rebuild, error.summary)
             self.distrust_cache = True
         if self.state not in (State.DYING, State.WEDGED):
             self._expect_death(now, f"it ends: {error.summary}")
@@ -344,7 +361,7 @@ class Core:
     def broken(self, error: Exception, now: float) -> None:
         """The pipe carried nonsense, or broke while the process lives: nothing it says can be trusted."""
         if self.state in KILLABLE:
-            self._worker.own_doing = True
+            self._worker.garbled = self._worker.own_doing = True
             self._kill(now, f"the pipe broke: {error}")
 
     def transferred(self, now: float) -> None:
@@ -392,7 +409,7 @@ class Core:
                 worker.due.finished_by = now + self.policy.recycle_timeout_s
         if self.state is State.WEDGED:
             self.evidence = f"SIGKILL is pending and it lives: {evidence}"
-        elif self.state is State.STOPPING and finding is not Finding.FINE:
+        elif self.state in (State.STOPPING, State.BLOATED) and finding not in (Finding.FINE, Finding.OVER_SOFT):
             self.evidence = evidence
 
     def _thawed(self, finding: Finding) -> bool:
@@ -420,6 +437,7 @@ class Core:
         why = worker.goodbye.summary if worker.goodbye is not None else str(status)
         if cause is DeathCause.KILLED:
             why = f"killed by us: {worker.killed_for}"
+        self._died_of = why[:MOST_WORDS]
         self.last_death = f"{why} ({last_words})" if last_words else why
         self._go(Event.DIE, now, why, cause)
         worker.due, worker.pid = Deadlines(), None
@@ -438,7 +456,7 @@ class Core:
             recipe: Recipe = lambda: PoisonCommit(text, seq=culprit)  # noqa: E731 - a lambda says that it is called later
             dropped = self.backlog.drop_snapshot(culprit)
             if dropped is None:
-                self._fail(recipe)
+                self._fail(recipe, text)
             else:
                 self.snapshot_failures.add(*dropped, recipe)
                 self._poison.acquit()
@@ -458,8 +476,7 @@ class Core:
             self._plan_successor(now)
         if self._failure is not None and self.state is State.EXITED:
             self._launch_at = None
-            error = self._failure()
-            self._go(Event.FAIL, now, f"{type(error).__name__}: {error}")
+            self._go(Event.FAIL, now, self._failed_for)
 
     def _end(self, now: float) -> None:
         self._launch_at = None
@@ -470,7 +487,7 @@ class Core:
         delay = self._restarts.delay(self.last_cause, now, greeted=self._worker.greeted_at is not None)
         if delay is None:
             text = f"the worker died more often than the restart policy allows; the last time: {self.last_death}"
-            self._fail(lambda: RestartBudgetSpent(text))
+            self._fail(lambda: RestartBudgetSpent(text), text)
             return
         # stop() waits for no back-off, but what is out of reach needs time to come back.
         self._launch_at = now + (0.0 if self.stopping and self.last_cause is not DeathCause.UNAVAILABLE else delay)
@@ -480,7 +497,9 @@ class Core:
         if self._launch_at is not None and now >= self._launch_at:
             self._launch_at = None
             self.restarts += 1
-            self._launch(now, self.policy.hello_timeout_s, f"restart {self.restarts}, after: {self.last_death}")
+            # A store that takes long to open is not opened sooner by being killed for it.
+            timeout = self.policy.hello_timeout_s * 2.0 ** min(self._launches, 5)
+            self._launch(now, timeout, f"restart {self.restarts}, after: {self._died_of}")
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -511,7 +530,8 @@ class Core:
             return
         due = self._worker.due
         # What a debugger or the disk holds cannot finish, and a kill would not free it.
-        if self._worker.doctor.traced and due.hello_by is not None:
+        excused = self._worker.doctor.held if self._ever_greeted else self._worker.doctor.traced
+        if excused and due.hello_by is not None:
             due.hello_by = max(due.hello_by, now + self.policy.vitals_interval_s)
         if self._worker.doctor.held and due.finished_by is not None:
             due.finished_by = max(due.finished_by, now + self.policy.vitals_interval_s)
@@ -530,7 +550,8 @@ class Core:
         if due.dumped_by is not None and now >= due.dumped_by:
             due.dumped_by = None
             if self.state in (State.HUNG, State.STOPPING):
-                self._worker.own_doing = True
+                # One that waits may wait for a storage that is out of reach, and that is nobody's poison.
+                self._worker.own_doing = self._worker.doctor.spins
                 self._kill(now, self.evidence)
         if due.finished_by is not None and now >= due.finished_by:
             due.finished_by = None
@@ -584,23 +605,24 @@ class Core:
     def shell_failed(self, error: BaseException, now: float) -> None:
         """A bug in bgsuper ended the thread that serves this core: nothing more can be done, and nobody may wait."""
         text = f"the supervisor's own thread failed, which is a bug in bgsuper: {error!r}"
-        self._fail(lambda: WorkerError(text))
+        self._fail(lambda: WorkerError(text), text)
         if not self.ended:
             self._go(Event.COLLAPSE, now, text)
 
-    def _fail(self, recipe: Recipe) -> None:
+    def _fail(self, recipe: Recipe, why: str) -> None:
+        """`why` in words: making the exception may run a user's code, which is not for a thread that holds the lock."""
         if self._failure is None:
-            self._failure = recipe
+            self._failure, self._failed_for = recipe, why[:MOST_WORDS]
 
     def _fail_start(self, text: str) -> None:
-        self._fail(lambda: WorkerStartFailed(text))
+        self._fail(lambda: WorkerStartFailed(text), text)
 
     def _fail_incomplete(self, outcome: Literal["killed", "abandoned"]) -> None:
         unacked = self.backlog.unacked
         text = (
             f"stop() ran out of time: {unacked} commits and snapshots were never acknowledged, the worker was {outcome}"
         )
-        self._fail(lambda: ShutdownIncomplete(text, unacked=unacked, outcome=outcome))
+        self._fail(lambda: ShutdownIncomplete(text, unacked=unacked, outcome=outcome), text)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 

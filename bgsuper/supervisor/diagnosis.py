@@ -53,6 +53,7 @@ class Doctor:
     phase: str = "unknown"  #: what its writer says that it is doing
     done: int = 0  #: what it says that it has done
     latest: Diagnosis | None = None
+    spins: bool = False  #: when it was last called HUNG, it was taking CPU time
     maybe_stalled: bool = False  #: at the last look it slept in the disk, and is not known to have moved
     _before: Vitals | None = None
     _looked_at: float = 0.0
@@ -120,7 +121,8 @@ class Doctor:
             return Diagnosis(Finding.TRACED, "psutil says tracing-stop: a debugger holds it")
         if vitals.status == "stopped":
             return Diagnosis(Finding.STOPPED, "psutil says stopped")
-        if rss > policy.rss_hard_bytes:
+        if rss > policy.rss_hard_bytes and not self._asleep:
+            # (A kill would not free what the disk holds.)
             return Diagnosis(Finding.OVER_HARD, f"its memory, {rss} bytes, is over the hard limit")
         if self._asleep >= LOOKS:
             who = "its writer" if vitals.status == "disk-sleep" else "its snapshot thread"
@@ -142,12 +144,13 @@ class Doctor:
             f"work waits, and for {now - self.since:.1f} s nothing was done, in phase {self.phase!r:.40}; "
             f"psutil says {vitals.status}"
         )
+        self.spins = False
         if vitals.cpu_s is None or self._cpu_s is None:
             return text
         used = vitals.cpu_s - self._cpu_s
         # On a busy machine it gets a fraction of a core; one that waits takes nothing but its heartbeats.
-        spins = used > 0.1 * (now - self.since)
-        return f"{text}, it used {used:.1f} s of CPU: it {'spins' if spins else 'waits for something'}"
+        self.spins = used > 0.1 * (now - self.since)
+        return f"{text}, it used {used:.1f} s of CPU: it {'spins' if self.spins else 'waits for something'}"
 
 
 def _nothing_moved(before: Vitals | None, now: Vitals) -> bool:

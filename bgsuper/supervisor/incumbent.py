@@ -43,6 +43,7 @@ class Incumbent:
     goodbye: RemoteException | None = None  #: and what they were
     killed_for: str | None = None  #: why we sent SIGKILL, if we did
     own_doing: bool = False  #: it was killed for what it did itself
+    garbled: bool = False  #: it said what no worker says: nothing after that is believed
     shutdown_sent: bool = False
     recycled: bool = False  #: it is replaced when it has finished what it has
 

@@ -12,6 +12,8 @@ from .policy import RestartPolicy
 
 #: How long a successor waits if the last one could not open the store for now.
 UNAVAILABLE_RETRY_S: Final = 2.0
+#: So many times the intensity of starts may fail in a row that fail too slowly for the period.
+SLOW_BOOTS: Final = 3
 
 
 class RestartBudget:
@@ -50,6 +52,7 @@ class Restarts:
         self._crashes = RestartBudget(policy, policy.intensity, random)
         self._boot_failures = RestartBudget(policy, policy.start_intensity, random)
         self._failed_syncs: deque[float] = deque()
+        self._failed_boots = 0  #: in a row, however slowly
         self._recycled_at: float | None = None
 
     def delay(self, cause: DeathCause, now: float, *, greeted: bool) -> float | None:
@@ -60,6 +63,9 @@ class Restarts:
         if cause is DeathCause.UNAVAILABLE:
             return UNAVAILABLE_RETRY_S
         delay = self._crashes.died(now)
+        self._failed_boots = 0 if greeted else self._failed_boots + 1
+        if self._failed_boots > SLOW_BOOTS * self._policy.start_intensity:
+            return None
         if greeted or delay is None:
             return delay
         boot_delay = self._boot_failures.died(now)

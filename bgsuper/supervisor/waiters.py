@@ -27,6 +27,7 @@ class Waiters:
         self._order = count()
         self._durable: list[tuple[Seq, int, Waiter]] = []
         self._drain: list[Waiter] = []
+        self._forgotten: set[Future[None]] = set()
 
     def add_durable(self, seq: Seq, waiter: Waiter) -> None:
         heapq.heappush(self._durable, (seq, next(self._order), waiter))
@@ -40,10 +41,14 @@ class Waiters:
         self._drain.append(waiter)
 
     def forget(self, future: Future[None]) -> None:
-        """It was cancelled: whoever waits in short steps through a long stall must not pile up."""
-        self._durable = [entry for entry in self._durable if entry[2][1] is not future]
-        heapq.heapify(self._durable)
-        self._drain = [waiter for waiter in self._drain if waiter[1] is not future]
+        """It was cancelled, or its loop closed: whoever waits in short steps through a long stall must not pile up, and
+        thousands who give up at once must not hold up the loop. So they are swept when they are the half of all."""
+        self._forgotten.add(future)
+        if 2 * len(self._forgotten) > len(self._durable) + len(self._drain):
+            self._durable = [entry for entry in self._durable if entry[2][1] not in self._forgotten]
+            heapq.heapify(self._durable)
+            self._drain = [waiter for waiter in self._drain if waiter[1] not in self._forgotten]
+            self._forgotten.clear()
 
     def due(self) -> list[Waiter]:
         """Take out those whose time has come: all of them once the supervisor has ended or failed."""

@@ -13,6 +13,7 @@ the host as an ERROR message with a verdict:
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     terminated = Terminated(link)
+    # First in, last out: a persister's own hooks run before it.
+    atexit.register(terminated.die)
     signal.signal(signal.SIGTERM, terminated)
     # Whether it crashes or hangs, its host learns where; from C, so that a thread which keeps the GIL is no obstacle.
     faulthandler.enable()
@@ -67,7 +70,6 @@ def main(arguments: list[str]) -> int:
     except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too: the host must learn why
         link.send(Kind.ERROR, 0, [verdict(error, users_persister), describe(error, allowed=allowed)])
         return 1
-    terminated.die()
     return 0
 
 

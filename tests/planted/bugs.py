@@ -191,8 +191,8 @@ BUGS: Final = (
         (
             Edit(
                 _CORE,
-                "            self._failure = recipe\n",
-                "            error = recipe()\n            self._failure = lambda: error\n",
+                "            self._failure, self._failed_for = recipe, why",
+                "            error = recipe()\n            self._failure, self._failed_for = (lambda: error), why",
             ),
         ),
         (f"{_TEST_CORE}::test_a_crash_storm_fails_with_everything_unacknowledged_intact",),

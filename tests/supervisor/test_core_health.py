@@ -5,6 +5,7 @@ No process, no sleep: what psutil, the kernel and the worker say is made up, in 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -25,6 +26,7 @@ from bgsuper.supervisor.core import Action, Core
 from bgsuper.supervisor.diagnosis import LOOKS
 from bgsuper.supervisor.life import TRANSITIONS, Event
 from bgsuper.supervisor.policy import RestartPolicy
+from bgsuper.supervisor.restarts import SLOW_BOOTS, UNAVAILABLE_RETRY_S
 
 from .rig import A, B, Rig
 from .test_core_table import REACH, rig_in
@@ -689,3 +691,143 @@ def test_a_snapshot_that_failed_proves_no_worker() -> None:
     rig.snapshot_failed(seq, StoreFull("no space"))
     rig.die()
     assert rig.state is State.EXITED  # a back-off
+
+
+# -- what a reviewer found --------------------------------------------------------------------------------------------
+
+
+def test_a_host_short_of_descriptors_waits_until_there_are_some() -> None:
+    """As a worker does that is short of them: nothing is charged, and nothing given up."""
+    rig = ready()
+    seq = rig.commit(A)
+    rig.die()
+    for _ in range(50):
+        assert rig.actions() == [Action.LAUNCH]
+        rig.core.launch_failed(OSError(errno.EMFILE, "Too many open files"), rig.now)
+        assert (rig.state, rig.core.last_cause) == (State.EXITED, DeathCause.UNAVAILABLE)
+        rig.tick(UNAVAILABLE_RETRY_S)
+    reborn(rig)
+    assert [message.seq for message in rig.take_all()] == [seq]
+
+
+def test_a_launch_that_fails_for_another_reason_is_charged() -> None:
+    """An interpreter that is gone does not come back."""
+    rig = ready(RestartPolicy())
+    rig.die()
+    while not rig.core.ended:
+        if rig.actions():
+            rig.core.launch_failed(FileNotFoundError(errno.ENOENT, "python"), rig.now)
+        rig.tick(0.1)
+    assert isinstance(rig.core.failure(), RestartBudgetSpent)
+
+
+def test_a_successor_that_opens_slowly_gets_more_time_each_time_and_in_the_end_none() -> None:
+    """Killed at the same deadline again and again it would never come up; and an end there must be."""
+    rig = ready(RestartPolicy())
+    rig.die()
+    given = []
+    while not rig.core.ended and len(given) < 100:
+        rig.actions()
+        began = rig.now
+        while rig.state is State.STARTING:
+            rig.tick(1.0)
+        given.append(rig.now - began)
+        rig.die()
+        rig.tick(rig.core.policy.backoff_max_s)
+    assert given[:4] == [30.0, 60.0, 120.0, 240.0]
+    assert isinstance(rig.core.failure(), RestartBudgetSpent)
+    assert len(given) == 1 + SLOW_BOOTS * rig.core.policy.start_intensity
+
+
+def test_a_successor_that_is_stuck_in_the_disk_is_not_killed_for_being_late() -> None:
+    """A kill would free nobody. The first worker's host must be told in time."""
+    rig = ready()
+    rig.die()
+    rig.actions()
+    rig.looks(600, "disk-sleep", switches=7, write_bytes=1)
+    assert (rig.state, rig.actions()) == (State.STARTING, [])
+    rig.looks(3, "sleeping", switches=8, write_bytes=1)
+    assert rig.actions() == [Action.KILL]
+
+
+def test_a_debugger_that_holds_a_worker_at_its_start_has_time() -> None:
+    """Also one that holds the first."""
+    rig = Rig()
+    rig.start(10.0)
+    rig.actions()
+    rig.looks(100, "tracing-stop")
+    assert (rig.state, rig.actions()) == (State.STARTING, [])
+
+
+@pytest.mark.parametrize("status", ["tracing-stop", "disk-sleep"])
+def test_a_large_worker_that_is_held_cannot_finish_and_is_not_killed_for_it(status: str) -> None:
+    """And it is said that it is held: its replacement must not hide a frozen disk."""
+    rig = ready()
+    rig.commit(A)
+    bloat(rig)
+    rig.actions()
+    rig.looks(100, status, switches=7, write_bytes=1)
+    assert (rig.state, rig.actions()) == (State.BLOATED, [])
+    assert status in rig.core.evidence
+
+
+def test_a_stuck_worker_is_not_killed_for_its_size() -> None:
+    """Whatever it holds, the disk holds it."""
+    rig = ready()
+    rig.commit(A)
+    rig.take_all()
+    rig.looks(20, "disk-sleep", rss_bytes=10**12, switches=7, write_bytes=1)
+    assert (rig.state, rig.actions()) == (State.DISK_STALLED, [])
+
+
+def test_a_stopped_worker_that_acknowledges_runs_again() -> None:
+    """It was continued between two looks."""
+    rig = ready()
+    seq = rig.commit(A)
+    rig.take_all()
+    rig.look("stopped")
+    rig.tick(rig.core.policy.stopped_grace_s - 0.1)
+    rig.ack(seq)
+    rig.tick(1.0)
+    assert (rig.state, rig.actions()) == (State.READY, [])
+
+
+def test_after_nonsense_nothing_is_believed() -> None:
+    """What a worker says after it has said what none says is worth nothing, and least of all an ACK."""
+    rig = ready()
+    rig.commit(A)
+    second = rig.commit(B)
+    rig.take_all()
+    rig.ack(99)
+    rig.ack(second)
+    assert (rig.core.backlog.durable, rig.state) == (0, State.DYING)
+
+
+def test_what_is_wedged_says_what_it_is_seen_doing() -> None:
+    """The operator wants to know what it waits for."""
+    rig = ready()
+    rig.core.broken(ValueError("nonsense"), rig.now)
+    rig.tick(rig.core.policy.kill_timeout_s)
+    assert rig.state is State.WEDGED
+    rig.looks(LOOKS, "disk-sleep", switches=7, write_bytes=1)
+    assert "SIGKILL is pending" in rig.core.evidence
+    assert "disk-sleep" in rig.core.evidence
+
+
+def test_told_to_end_and_gone_before_it_had_finished_it_has_crashed() -> None:
+    """Whatever its exit status: nobody asked for that."""
+    rig = ready()
+    rig.commit(A)
+    rig.stop()
+    rig.take_all()
+    rig.die(code=0)
+    assert rig.core.last_cause is DeathCause.CRASHED
+
+
+def test_no_evidence_is_longer_than_a_screen() -> None:
+    """Whatever a worker's exception says; the exception itself says it all."""
+    rig = ready()
+    rig.error("fatal", StoreCorrupt("x" * 100_000))
+    rig.die(code=1)
+    assert rig.state is State.FAILED
+    assert all(len(transition.evidence) <= 2000 for transition in rig.core.history.all())

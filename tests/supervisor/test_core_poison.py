@@ -81,6 +81,13 @@ def test_a_kill_from_outside_proves_nothing_during_the_search() -> None:
     assert rig.core.backlog.one_at_a_time
 
 
+def spin(rig: Rig) -> None:
+    """Until it is HUNG, taking a whole core."""
+    policy = rig.core.policy
+    for number in range(1 + round(policy.hung_s / policy.vitals_interval_s)):
+        rig.looks(1, "running", switches=7, write_bytes=4096, cpu_s=number * policy.vitals_interval_s)
+
+
 @pytest.mark.parametrize(
     "death",
     [
@@ -88,10 +95,10 @@ def test_a_kill_from_outside_proves_nothing_during_the_search() -> None:
         lambda rig: rig.die(code=0),
         lambda rig: (rig.error("crash", MemoryError("a large one")), rig.die(code=1)),
         lambda rig: (rig.core.broken(ValueError("nonsense"), rig.now), rig.die()),
-        lambda rig: (hang(rig), rig.tick(rig.core.policy.dump_s), rig.die()),
+        lambda rig: (spin(rig), rig.tick(rig.core.policy.dump_s), rig.die()),
         lambda rig: (rig.look(rss_bytes=10**12), rig.die()),
     ],
-    ids=["fault", "exit", "exception", "nonsense", "hang", "memory"],
+    ids=["fault", "exit", "exception", "nonsense", "spin", "memory"],
 )
 def test_every_death_of_its_own_doing_raises_suspicion(death: Callable[[Rig], object]) -> None:
     """Also where it was our SIGKILL that ended it, for what it did."""
@@ -111,11 +118,12 @@ def test_every_death_of_its_own_doing_raises_suspicion(death: Callable[[Rig], ob
     "death",
     [
         lambda rig: (rig.look("stopped"), rig.tick(rig.core.policy.stopped_grace_s), rig.die()),
+        lambda rig: (hang(rig), rig.tick(rig.core.policy.dump_s), rig.die()),
         lambda rig: (bloat(rig), rig.take_all(), rig.ack(rig.core.backlog.submitted), rig.die(code=0)),
         lambda rig: (rig.error("unavailable", StoreFull("no space")), rig.die(code=1)),
         lambda rig: rig.core.died(Exit(None, None), "", rig.now),
     ],
-    ids=["stopped", "recycled", "no space", "status taken away"],
+    ids=["stopped", "waits for a storage", "recycled", "no space", "status taken away"],
 )
 def test_no_other_death_does(death: Callable[[Rig], object]) -> None:
     """What was done to it, or to its store, says nothing of what it was given."""
