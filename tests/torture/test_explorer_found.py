@@ -21,8 +21,6 @@ def test_a_death_between_making_the_directory_and_syncing_its_name() -> None:
     """The next open finds the directory there, and must sync its name all the same: else a power cut takes the whole
     store, with all that was acknowledged."""
     with RealWorld(Scenario("c", reduced=False, world="sqlite")) as world:
-        world.directory.rmdir()
-        world.platter.sync_all()
         world.do("boot die 1")
         world.leave_in_peace(lambda _, __: None)
 
