@@ -245,8 +245,8 @@ SCENARIOS: dict[str, Scenario] = {
     "sync": failing_once("fdatasync:error=EIO:when=6", DeathCause.SYNC),
     "write": failing_once("pwrite64:error=EIO:when=40", DeathCause.SYNC),
     "snapshot-write": failing_once("write:error=EIO:when=1", DeathCause.SYNC),
-    # strace counts per thread: the third fsync is one of the snapshot lane.
-    "snapshot-sync": failing_once("fsync:error=EIO:when=3", DeathCause.SYNC),
+    # strace counts per thread: the sixth fsync is one of the snapshot lane.
+    "snapshot-sync": failing_once("fsync:error=EIO:when=6", DeathCause.SYNC),
     "rename": failing_once("rename:error=EIO:when=1", DeathCause.SYNC),
     "quota": failing_once("pwrite64:error=EDQUOT:when=40", None),
     "snapshot-quota": failing_once("write:error=EDQUOT:when=1", None),
