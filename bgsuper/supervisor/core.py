@@ -409,7 +409,10 @@ class Core:
                 worker.due.finished_by = now + self.policy.recycle_timeout_s
         if self.state is State.WEDGED:
             self.evidence = f"SIGKILL is pending and it lives: {evidence}"
-        elif self.state in (State.STARTING, State.STOPPING, State.BLOATED) and finding not in (Finding.FINE, Finding.OVER_SOFT):
+        elif self.state in (State.STARTING, State.STOPPING, State.BLOATED) and finding not in (
+            Finding.FINE,
+            Finding.OVER_SOFT,
+        ):
             self.evidence = evidence
 
     def _thawed(self, finding: Finding) -> bool:
