@@ -207,6 +207,7 @@ class Core:
 
     def launch_failed(self, error: Exception, now: float) -> None:
         """No process could be made. Later ones may be luckier; a first start tells its host."""
+        self._launches -= 1  # nobody opened the store, so its epoch may not have risen for that
         self.last_death, self.last_cause = f"could not be launched: {error}", DeathCause.BOOT
         text = f"no worker could be launched: {error}; check memory, descriptors and the Python interpreter"
         if not self._ever_greeted:

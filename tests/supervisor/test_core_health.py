@@ -16,6 +16,7 @@ from bgsuper.errors import (
     ShutdownIncomplete,
     StoreCorrupt,
     StoreFull,
+    StoreInconsistent,
     StoreUnavailable,
     WorkerStartFailed,
 )
@@ -708,6 +709,18 @@ def test_a_host_short_of_descriptors_waits_until_there_are_some() -> None:
         rig.tick(UNAVAILABLE_RETRY_S)
     reborn(rig)
     assert [message.seq for message in rig.take_all()] == [seq]
+
+
+def test_launches_that_failed_do_not_excuse_a_strangers_epochs() -> None:
+    """Nobody of ours opened the store meanwhile: an epoch that rose by more than one is a stranger's."""
+    rig = ready()
+    rig.die()
+    for _ in range(5):
+        rig.actions()
+        rig.core.launch_failed(OSError(errno.EMFILE, "Too many open files"), rig.now)
+        rig.tick(UNAVAILABLE_RETRY_S)
+    rig.hello(epoch=rig.core.epoch + 2)
+    assert isinstance(rig.core.failure(), StoreInconsistent)
 
 
 def test_a_launch_that_fails_for_another_reason_is_charged() -> None:
