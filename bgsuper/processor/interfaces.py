@@ -10,7 +10,7 @@ its own threads, so they lock themselves, as LDK's do. In the asyncio face every
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -196,7 +196,16 @@ class NetworkGraph(Protocol):
         """Prune what is older than two weeks at `now`, in seconds since the Unix epoch."""
 
     def pieces(self) -> Iterable[bytes]:
-        """A consistent snapshot of all of it, in pieces."""
+        """A consistent snapshot of all of it as it is now, in pieces, which may be made one by one as they are asked
+        for, whatever changes meanwhile."""
+
+
+@runtime_checkable
+class PrunesInSteps(Protocol):
+    """A network graph so large that pruning it at once would be noticed."""
+
+    def pruning(self, now: int, /) -> Iterator[None]:
+        """`remove_stale_channels_and_tracking`, done in steps, each of them short."""
 
 
 class GossipSync(Protocol):

@@ -5,14 +5,15 @@ Rules:
 2. After a sleep of the machine all peers are disconnected, before any job, and the next ping is a whole period later.
 3. The graph of a rapid gossip sync is pruned as soon as the first sync is complete, then each period; not before
    (LDK #1433, #1517).
-4. A sweeper that fails is logged and tried again; what any other job raises ends the processor.
+4. A graph that can be pruned in steps is: one in each turn.
+5. A sweeper that fails is logged and tried again; what any other job raises ends the processor.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from .clock import Clock
 from .interfaces import (
@@ -21,12 +22,15 @@ from .interfaces import (
     GossipSync,
     Node,
     OutputSweeper,
+    PrunesInSteps,
     RapidGossipSync,
     RebroadcastsClaims,
     Scorer,
 )
 from .side_writes import SideWrites
 from .timers import Schedule, Timer, Timers
+
+_END: Final = object()
 
 
 class _Job(NamedTuple):
@@ -57,6 +61,8 @@ class Periodic:
             Timer.PING: _Job("Calling PeerManager's timer_tick_occurred", node.peer_manager.timer_tick_occurred),
         }
         self._until_synced: RapidGossipSync | None = None
+        self._graph = graph
+        self._pruning: Iterator[None] | None = None
         if isinstance(node.chain_monitor, RebroadcastsClaims):
             rebroadcast = node.chain_monitor.rebroadcast_pending_claims
             self._at_start.append(_Job("Rebroadcasting monitor's pending claims on startup", rebroadcast))
@@ -95,10 +101,14 @@ class Periodic:
             self._schedule.restart(Timer.PRUNE, now)
         for timer in self._schedule.fire(now):
             self._do(self._jobs[timer])
+        if self._pruning is not None and next(self._pruning, _END) is _END:
+            self._pruning = None
+            if self._graph is not None:
+                self._graph.owe()
 
     def due_in(self, now: float) -> float:
-        """Seconds until the next job, 0 if one is due."""
-        return self._schedule.due_in(now)
+        """Seconds until the next job, 0 if one is due or half done."""
+        return 0.0 if self._pruning is not None else self._schedule.due_in(now)
 
     # -- the jobs -----------------------------------------------------------------------------------------------------
 
@@ -110,8 +120,12 @@ class Periodic:
         graph = gossip_sync.network_graph
 
         def prune() -> None:
-            graph.remove_stale_channels_and_tracking(int(self._clock.time()))
-            writes.owe()
+            now = int(self._clock.time())
+            if isinstance(graph, PrunesInSteps):
+                self._pruning = graph.pruning(now)
+            else:
+                graph.remove_stale_channels_and_tracking(now)
+                writes.owe()
 
         self._jobs[Timer.PRUNE] = _Job("Pruning network graph of stale entries", prune)
         if isinstance(gossip_sync, RapidGossipSync):

@@ -6,19 +6,25 @@ Rules:
 2. Nothing is submitted while the store is behind; what is owed is written when it has caught up.
 3. One write is under way at a time: what changes meanwhile goes into the next, so that a large scorer is not serialised
    again for each payment. LDK saves after each update that changed it, and waits for that.
+4. A large value is copied over many turns, a piece or some in each, so that no turn grows with it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from ..key import Key, Seq
 from .interfaces import TRACE, Durability
 
+#: How much of a value one turn copies; the piece that reaches it is the turn's last.
+COPY_BYTES: Final = 64 * 1024
+
 
 class SideWrites:
-    """The writes of one value, called `name` in the log; `pieces` gives a consistent snapshot of it."""
+    """The writes of one value, called `name` in the log; `pieces` gives a consistent snapshot of it, which may be made
+    while it is iterated."""
 
     def __init__(
         self,
@@ -35,13 +41,20 @@ class SideWrites:
         self._logger = logger
         self._owed = False
         self._under_way: Seq | None = None
+        self._rest: Iterator[bytes] | None = None  # of a copy under way
+        self._copied: list[bytes] = []
+
+    @property
+    def copying(self) -> bool:
+        """Whether `settle` has more to copy, and should be called again soon."""
+        return self._rest is not None and self._durability.writable
 
     def owe(self) -> None:
         """The value is due to be written."""
         self._owed = True
 
     def settle(self) -> None:
-        """Write what is owed if the store takes it, and log the failure of what was written before."""
+        """Copy and write what is owed if the store takes it, and log the failure of what was written before."""
         if self._under_way is not None:
             try:
                 if is_durable(self._durability, self._under_way):
@@ -51,14 +64,36 @@ class SideWrites:
                 self._logger.error(
                     "Error: Failed to persist %s, check your disk and permissions %s", self.name, failure
                 )
-        if self._owed and self._under_way is None and self._durability.writable:
-            self.write()
+        if self._under_way is None and self._durability.writable:
+            if self._owed and self._rest is None:
+                self._begin()
+            if self._rest is not None and self._copy_some(self._rest):
+                self._submit()
 
     def write(self) -> Seq:
-        """Write the value as it is now."""
+        """Write the value as it is now, all of it in this call."""
+        self._begin()
+        self._copied += self._rest or ()
+        return self._submit()
+
+    def _begin(self) -> None:
         self._owed = False
         self._logger.log(TRACE, "Persisting %s", self.name)
-        self._under_way = self._durability.snapshot(self._key, self._pieces())
+        self._rest, self._copied = iter(self._pieces()), []
+
+    def _copy_some(self, rest: Iterator[bytes]) -> bool:
+        """Copy as much as one turn may; whether that was the last of it."""
+        size = 0
+        for piece in rest:
+            self._copied.append(piece)
+            size += len(piece)
+            if size >= COPY_BYTES:
+                return False
+        return True
+
+    def _submit(self) -> Seq:
+        copied, self._rest, self._copied = self._copied, None, []
+        self._under_way = self._durability.snapshot(self._key, copied)
         return self._under_way
 
 

@@ -107,7 +107,7 @@ class Turns:
 
     def rest_s(self) -> float:
         """The longest that the face may now wait to be woken, in seconds."""
-        if self._leaving:
+        if self._leaving or any(writes is not None and writes.copying for writes in (self._graph, self._scorer)):
             return 0.0
         now = self._clock.monotonic()
         return min(self._timers.rest, self._periodic.due_in(now), self._events.due_in(now))

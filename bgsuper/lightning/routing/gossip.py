@@ -16,7 +16,8 @@ Methods take `now`, seconds since 1970. Who persists the graph asks for `take_ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, Self
 
@@ -46,7 +47,7 @@ from .serialization import (
     encode_node_count,
     encode_trailer,
 )
-from .table import RecordTable
+from .table import RecordTable, TableCopy
 from .verification import verify_channel_announcement, verify_channel_update, verify_node_announcement
 
 #: How old the newest word of a direction may be (BOLT 7, "Recommendation on Pruning Stale Entries").
@@ -59,6 +60,11 @@ REMOVED_SECONDS: Final = 7 * 24 * 3600
 MAX_VALUE_MSAT: Final = 21_000_000 * 100_000_000 * 1000
 #: How much that we do not understand a message may hold and still be kept and relayed.
 MAX_EXCESS_BYTES: Final = 1024
+
+#: How many channels one step of pruning looks at: some milliseconds' work if all of them go.
+PRUNE_CHANNELS: Final = 100
+#: How many records one piece of a snapshot has: about a millisecond's work if all of them have to be encoded.
+PIECE_RECORDS: Final = 100
 
 #: The namespaces of the graph's records: `put` by `NetworkGraph.take_changes`, scanned for `NetworkGraph.restore`.
 CHANNELS: Final = ("network_graph", "channels")
@@ -82,7 +88,7 @@ class NetworkGraph:
         self.last_rapid_gossip_sync_timestamp: int | None = None
         self._channels: RecordTable[int, ChannelInfo] = RecordTable(encode_channel, channel_key)
         self._nodes: RecordTable[bytes, NodeInfo] = RecordTable(encode_node, node_key)
-        self._removed_at: dict[int, int] = {}
+        self._removed_at: OrderedDict[int, int] = OrderedDict()  # the oldest first
 
     @property
     def channels(self) -> Mapping[int, ChannelInfo]:
@@ -156,10 +162,9 @@ class NetworkGraph:
     def _join(self, node_id: bytes, scid: int) -> None:
         node = self._nodes.get(node_id)
         if node is None:
-            node = NodeInfo()
-        if scid not in node.channels:
-            node.channels.add(scid)
-            self._nodes.put(node_id, node)
+            self._nodes.put(node_id, NodeInfo(channels={scid}))
+        elif scid not in node.channels:
+            self._nodes.edit(node_id).channels.add(scid)
 
     def update_channel(self, message: ChannelUpdate, now: int) -> None:
         """Set the terms of one direction of a channel."""
@@ -213,15 +218,16 @@ class NetworkGraph:
 
     def update_node_from_announcement(self, message: NodeAnnouncement) -> None:
         """Take what a node with a channel says of itself."""
-        node = self._check_node(message)
+        self._check_node(message)
         verify_node_announcement(message)
-        self._set_node(node, message, message.encode() if relayable(message) else None)
+        self._set_node(message, message.encode() if relayable(message) else None)
 
     def update_node_from_unsigned_announcement(self, message: NodeAnnouncement) -> None:
         """The same without a look at the signature, for a source that is trusted; the message is never relayed."""
-        self._set_node(self._check_node(message), message, None)
+        self._check_node(message)
+        self._set_node(message, None)
 
-    def _check_node(self, message: NodeAnnouncement) -> NodeInfo:
+    def _check_node(self, message: NodeAnnouncement) -> None:
         node = self._nodes.get(message.node_id)
         if node is None:
             raise UnknownNode(f"the node {message.node_id.hex()} has no announced channel: drop its announcement")
@@ -231,11 +237,9 @@ class NetworkGraph:
                 f"the announcement of node {message.node_id.hex()} is dated {message.timestamp}, "
                 f"we have one of {known.last_update}: drop it"
             )
-        return node
 
-    def _set_node(self, node: NodeInfo, message: NodeAnnouncement, kept: bytes | None) -> None:
-        node.announcement_info = NodeAnnouncementInfo.of(message, kept)
-        self._nodes.put(message.node_id, node)
+    def _set_node(self, message: NodeAnnouncement, kept: bytes | None) -> None:
+        self._nodes.edit(message.node_id).announcement_info = NodeAnnouncementInfo.of(message, kept)
 
     # -- failures and age ---------------------------------------------------------------------------------------------
 
@@ -243,7 +247,7 @@ class NetworkGraph:
         """Remove a channel that is closed, and the nodes for which it was the last; no-op if it is unknown."""
         if short_channel_id in self._channels.rows:
             self._remove_channel(short_channel_id)
-            self._removed_at[short_channel_id] = now
+            self._note_removed(short_channel_id, now)
 
     def channel_failed_temporarily(self, short_channel_id: int) -> None:
         """Disable both directions until newer updates come (LDK v0.0.106 `close_channel_from_update`)."""
@@ -255,8 +259,13 @@ class NetworkGraph:
             )
 
     def remove_stale_channels_and_tracking(self, now: int) -> None:
+        """`pruning`, all of it at once."""
+        for _ in self.pruning(now):
+            pass
+
+    def pruning(self, now: int) -> Iterator[None]:
         """Forget directions without an update for two weeks, then channels that lack a direction and were announced
-        more than two weeks ago.
+        more than two weeks ago: some channels at each step, so that none takes longer because the graph is large.
 
         One missing direction suffices, as in LDK since #1735 (v0.0.112): the seed (v0.0.106) asked for both. A channel
         whose other end never speaks cannot be used through, and most of those are closed. Also ends the week in which
@@ -264,31 +273,39 @@ class NetworkGraph:
         """
         if not STALE_SECONDS <= now <= 0xFFFF_FFFF:
             return
-        oldest = now - STALE_SECONDS
-        aged = [
-            (scid, channel)
-            for scid, channel in self._channels.rows.items()
-            if (channel.one_to_two is None or channel.one_to_two.last_update < oldest)
-            or (channel.two_to_one is None or channel.two_to_one.last_update < oldest)
-        ]
-        for scid, channel in aged:
-            if channel.announcement_received_time < oldest:
-                self._remove_channel(scid)
-                self._removed_at[scid] = now
-            else:
-                one, two = _unless_older(channel.one_to_two, oldest), _unless_older(channel.two_to_one, oldest)
-                if (one, two) != (channel.one_to_two, channel.two_to_one):
-                    self._channels.put(scid, channel.with_terms(one, two))
-        self._removed_at = {scid: at for scid, at in self._removed_at.items() if now - at < REMOVED_SECONDS}
+        oldest, passed = now - STALE_SECONDS, None
+        while scids := self._channels.ids_after(passed, PRUNE_CHANNELS):
+            for scid in scids:
+                self._prune(scid, oldest, now)
+            passed = scids[-1]
+            yield
+        removed_at = self._removed_at
+        while removed_at and now - next(iter(removed_at.values())) >= REMOVED_SECONDS:
+            removed_at.popitem(last=False)
+            if len(removed_at) % PRUNE_CHANNELS == 0:
+                yield
+
+    def _prune(self, scid: int, oldest: int, now: int) -> None:
+        channel = self._channels.rows[scid]
+        one, two = _unless_older(channel.one_to_two, oldest), _unless_older(channel.two_to_one, oldest)
+        if one is not None and two is not None:
+            return
+        if channel.announcement_received_time < oldest:
+            self._remove_channel(scid)
+            self._note_removed(scid, now)
+        elif (one, two) != (channel.one_to_two, channel.two_to_one):
+            self._channels.put(scid, channel.with_terms(one, two))
+
+    def _note_removed(self, scid: int, now: int) -> None:
+        self._removed_at[scid] = now
+        self._removed_at.move_to_end(scid)
 
     def _remove_channel(self, scid: int) -> None:
         channel = self._channels.remove(scid)
         for node_id in (channel.node_one, channel.node_two):
-            node = self._nodes.rows[node_id]
+            node = self._nodes.edit(node_id)
             node.channels.remove(scid)
-            if node.channels:
-                self._nodes.put(node_id, node)
-            else:
+            if not node.channels:
                 self._nodes.remove(node_id)
 
     # -- persistence --------------------------------------------------------------------------------------------------
@@ -300,16 +317,16 @@ class NetworkGraph:
         node_puts, node_removes = self._nodes.take_changes()
         return puts | node_puts, removes | node_removes
 
-    def pieces(self) -> tuple[bytes, ...]:
-        """`write()` in pieces, which later changes of the graph leave alone: all that a snapshot needs to hold."""
-        pieces = [encode_header(self.chain_hash, len(self.channels))]
-        for scid, record in self._channels.records():
-            pieces += (scid.to_bytes(8, "big"), record)
-        pieces.append(encode_node_count(len(self.nodes)))
-        for item in self._nodes.records():
-            pieces += item
-        pieces.append(encode_trailer(self.last_rapid_gossip_sync_timestamp))
-        return tuple(pieces)
+    def pieces(self) -> Iterator[bytes]:
+        """`write()` as it would be now, in pieces that are made one by one: changes of the graph between them leave the
+        later ones alone, and none takes longer because the graph is large."""
+        return _pieces(
+            encode_header(self.chain_hash, len(self.channels)),
+            self._channels.copy(),
+            encode_node_count(len(self.nodes)),
+            self._nodes.copy(),
+            encode_trailer(self.last_rapid_gossip_sync_timestamp),
+        )
 
     def write(self) -> bytes:
         """The graph in LDK's format. Equal graphs have equal bytes."""
@@ -355,9 +372,20 @@ class NetworkGraph:
                         "restore the graph or sync anew"
                     )
                 members.setdefault(node_id, NodeInfo(nodes[node_id])).channels.add(scid)
-            self._channels.load(scid, channel)
-        for node_id, node in members.items():
-            self._nodes.load(node_id, node)
+        self._channels.load(channels.items())
+        self._nodes.load(members.items())
+
+
+def _pieces(
+    header: bytes, channels: TableCopy[int], node_count: bytes, nodes: TableCopy[bytes], trailer: bytes
+) -> Iterator[bytes]:
+    yield header
+    while channel_records := channels.step(PIECE_RECORDS):
+        yield b"".join(part for scid, record in channel_records for part in (scid.to_bytes(8, "big"), record))
+    yield node_count
+    while node_records := nodes.step(PIECE_RECORDS):
+        yield b"".join(part for item in node_records for part in item)
+    yield trailer
 
 
 def channel_key(short_channel_id: int) -> Key:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from bgsuper.key import Key, check_key
 from bgsuper.lightning.chain_hash import REGTEST
 from bgsuper.lightning.errors import GossipRefused, MalformedGraph
-from bgsuper.lightning.routing.gossip import STALE_SECONDS, NetworkGraph
+from bgsuper.lightning.routing.gossip import PRUNE_CHANNELS, REMOVED_SECONDS, STALE_SECONDS, NetworkGraph
 from bgsuper.lightning.routing.records import NodeInfo
 from bgsuper.lightning.routing.serialization import encode_channel, encode_node
 from bgsuper.lightning.routing.table import RecordTable
@@ -165,7 +165,7 @@ def test_a_loaded_row_is_encoded_at_once_and_is_no_change() -> None:
         return row.encode()
 
     table: RecordTable[int, str] = RecordTable(encode, lambda ident: Key("t", "", str(ident)))
-    table.load(1, "a")
+    table.load([(1, "a")])
     assert encoded == ["a"]
     assert list(table.records()) == [(1, b"a")]
     assert table.take_changes() == ({}, set())
@@ -193,3 +193,41 @@ def test_a_record_is_encoded_once_for_each_change() -> None:
     assert table.take_changes() == ({}, {Key("t", "", "1")})
     with pytest.raises(KeyError):
         table.remove(1)
+
+
+def test_pruning_goes_step_by_step() -> None:
+    """Each step looks at some channels only, and all steps together do what the whole does; a channel that gets its
+    update between two steps stays."""
+    pairs = [(one, two) for one in range(4) for two in range(one + 1, 4)]
+    graphs = []
+    for _ in range(2):
+        graph = NetworkGraph(REGTEST)
+        for scid in range(1, 2 * PRUNE_CHANNELS + 2):
+            graph.update_channel_from_unsigned_announcement(net.announcement(scid, *pairs[scid % 6]), NOW)
+        graphs.append(graph)
+    whole, stepped = graphs
+    later = NOW + STALE_SECONDS + 1
+    steps = stepped.pruning(later)
+    next(steps)
+    assert len(stepped.channels) == PRUNE_CHANNELS + 1
+    last = 2 * PRUNE_CHANNELS + 1
+    for graph in graphs:
+        for direction in (0, 1):
+            node = pairs[last % 6][direction]
+            graph.update_channel_unsigned(net.update(last, node, direction, later), later)
+    assert sum(1 for _ in steps) == 2
+    whole.remove_stale_channels_and_tracking(later)
+    assert list(stepped.channels) == [last]
+    assert stepped.write() == whole.write()
+
+
+def test_what_was_removed_is_forgotten_in_time_wherever_the_clock_stood() -> None:
+    """A week after each removal, and not all at once."""
+    graph = NetworkGraph(REGTEST)
+    for scid, at in ((1, NOW), (2, NOW + 100)):
+        graph.update_channel_from_announcement(net.announcement(scid), NOW)
+        graph.channel_failed_permanent(scid, at)
+    graph.remove_stale_channels_and_tracking(NOW + REMOVED_SECONDS)
+    assert list(graph._removed_at) == [2]
+    graph.remove_stale_channels_and_tracking(NOW + REMOVED_SECONDS + 100)
+    assert not graph._removed_at
