@@ -2,6 +2,7 @@
 
     DecodeError                     bytes from outside that mean nothing
      |- MalformedMessage            ... from a peer: answer with a `warning`, drop the message
+     |- MalformedSnapshot           ... from a rapid gossip sync server: fetch it again, or from another one
      `- MalformedGraph              ... where a network graph was stored: restore it or sync anew
     BgsuperError
      `- GossipRefused               a well-formed gossip message that the graph does not take; it is unchanged
@@ -14,6 +15,7 @@
          |- AlreadyAnnounced        we have the channel
          |- RecentlyRemoved         the channel failed or went stale within the last week
          |- UnknownChannel          an update without an announced channel
+         |- MissingTerms            a change of terms that never came
          |- UnknownNode             an announcement of a node without channels
          `- PrivateUpdate           its `dont_forward` bit keeps it between the channel's two ends
 
@@ -28,6 +30,10 @@ from ..errors import BgsuperError, DecodeError
 
 class MalformedMessage(DecodeError):
     """A message's bytes do not have the fields that its BOLT lays down."""
+
+
+class MalformedSnapshot(DecodeError):
+    """Bytes that should be a snapshot of rapid gossip sync are not, or are of a version that is not known."""
 
 
 class MalformedGraph(DecodeError):
@@ -72,6 +78,10 @@ class RecentlyRemoved(GossipRefused):
 
 class UnknownChannel(GossipRefused):
     """No `channel_announcement` with that short channel id came before."""
+
+
+class MissingTerms(GossipRefused):
+    """Rapid gossip sync changes the terms of a direction that has none yet."""
 
 
 class UnknownNode(GossipRefused):

@@ -118,6 +118,26 @@ class NetworkGraph:
         self._check_announcement(message, now, capacity_sats)
         self._add_channel(message, now, capacity_sats, None)
 
+    def add_channel_from_partial_announcement(
+        self,
+        short_channel_id: int,
+        capacity_sats: int | None,
+        received_time: int,
+        features: bytes,
+        node_id_1: bytes,
+        node_id_2: bytes,
+    ) -> None:
+        """Add a channel on the word of a source that is trusted and passes on nobody's announcement (rapid gossip
+        sync)."""
+        if node_id_1 >= node_id_2:
+            raise Implausible(f"expected node_id_1 < node_id_2 for {scid_text(short_channel_id)}: drop it")
+        if short_channel_id in self._channels.rows:
+            raise AlreadyAnnounced(f"the channel {scid_text(short_channel_id)} is known: drop its announcement")
+        self._add(
+            short_channel_id,
+            ChannelInfo(features, node_id_1, node_id_2, None, None, capacity_sats, None, received_time),
+        )
+
     def _check_announcement(self, message: ChannelAnnouncement, now: int, capacity_sats: int | None) -> None:
         scid = message.short_channel_id
         if message.node_id_1 >= message.node_id_2:
@@ -143,9 +163,7 @@ class NetworkGraph:
         known = self._channels.get(scid)
         if known is not None and (known.node_one, known.node_two) != (message.node_id_1, message.node_id_2):
             self._remove_channel(scid)
-        self._join(message.node_id_1, scid)
-        self._join(message.node_id_2, scid)
-        self._channels.put(
+        self._add(
             scid,
             ChannelInfo(
                 features=message.features,
@@ -158,6 +176,11 @@ class NetworkGraph:
                 announcement_received_time=now,
             ),
         )
+
+    def _add(self, scid: int, channel: ChannelInfo) -> None:
+        self._join(channel.node_one, scid)
+        self._join(channel.node_two, scid)
+        self._channels.put(scid, channel)
 
     def _join(self, node_id: bytes, scid: int) -> None:
         node = self._nodes.get(node_id)

@@ -146,8 +146,11 @@ class TableCopy(Generic[_Id]):
 
     def miss(self, ident: _Id) -> None:
         """The row `ident` is about to be removed, and was kept."""
+        # Once, though it may come back and go again: `step` takes the next few of them.
         if self._kept.get(ident) is not None:
-            insort(self._missing, ident)
+            at = bisect_left(self._missing, ident)
+            if self._missing[at : at + 1] != [ident]:
+                self._missing.insert(at, ident)
 
     def step(self, count: int) -> list[tuple[_Id, bytes]]:
         """The next records with their ids, at most `count`, in the order of the ids. Empty at the end alone."""

@@ -25,7 +25,13 @@ from bgsuper.lightning.errors import (
 )
 from bgsuper.lightning.routing import sample
 from bgsuper.lightning.routing.gossip import MAX_EXCESS_BYTES, NetworkGraph
-from bgsuper.lightning.routing.sync import ChannelFailure, ChannelUpdateMessage, NodeFailure, P2PGossipSync
+from bgsuper.lightning.routing.network_update import (
+    ChannelFailure,
+    ChannelUpdateMessage,
+    NodeFailure,
+    handle_network_update,
+)
+from bgsuper.lightning.routing.sync import P2PGossipSync
 from bgsuper.lightning.wire.gossip import ChannelAnnouncement, ChannelUpdate, NodeAnnouncement, decode_gossip
 from tests.lightning.gossip_network import NODES, NOW, announcement, node, update
 
@@ -168,17 +174,17 @@ def test_what_failed_payments_teach(sync: P2PGossipSync, caplog: pytest.LogCaptu
     graph = sync.network_graph
     for scid in (1, 2):
         sync.handle_message(announcement(scid).encode(), NOW)
-    sync.handle_network_update(ChannelUpdateMessage(update(1, 0, 0)), NOW)
+    handle_network_update(sync.network_graph, ChannelUpdateMessage(update(1, 0, 0)), NOW)
     assert enabled(graph)
     graph.take_changes()
     with caplog.at_level(logging.DEBUG):
-        sync.handle_network_update(ChannelUpdateMessage(update(1, 1, 0, NOW + 1)), NOW)
+        handle_network_update(sync.network_graph, ChannelUpdateMessage(update(1, 1, 0, NOW + 1)), NOW)
     assert "is not taken: expected signature" in caplog.text
-    sync.handle_network_update(NodeFailure(NODES[0].public, is_permanent=True), NOW)
+    handle_network_update(sync.network_graph, NodeFailure(NODES[0].public, is_permanent=True), NOW)
     assert graph.take_changes() == ({}, set())
-    sync.handle_network_update(ChannelFailure(1, is_permanent=False), NOW)
+    handle_network_update(sync.network_graph, ChannelFailure(1, is_permanent=False), NOW)
     assert not enabled(graph)
-    sync.handle_network_update(ChannelFailure(1, is_permanent=True), NOW)
+    handle_network_update(sync.network_graph, ChannelFailure(1, is_permanent=True), NOW)
     assert set(graph.channels) == {2}
 
 
