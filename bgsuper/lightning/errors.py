@@ -3,7 +3,8 @@
     DecodeError                     bytes from outside that mean nothing
      |- MalformedMessage            ... from a peer: answer with a `warning`, drop the message
      |- MalformedSnapshot           ... from a rapid gossip sync server: fetch it again, or from another one
-     `- MalformedGraph              ... where a network graph was stored: restore it or sync anew
+     |- MalformedGraph              ... where a network graph was stored: restore it or sync anew
+     `- MalformedScorer             ... where a scorer was stored: restore it or start anew
     BgsuperError
      `- GossipRefused               a well-formed gossip message that the graph does not take; it is unchanged
          |- BadSignature            forged or damaged on its way: answer with a `warning`
@@ -38,6 +39,10 @@ class MalformedSnapshot(DecodeError):
 
 class MalformedGraph(DecodeError):
     """Bytes that should be a network graph, or one record of it, in LDK's format are not."""
+
+
+class MalformedScorer(DecodeError):
+    """Bytes that should be a probabilistic scorer in LDK's format are not."""
 
 
 class GossipRefused(BgsuperError):

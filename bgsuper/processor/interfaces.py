@@ -246,6 +246,17 @@ class Scorer(ScoreUpdate, Protocol):
         """A consistent snapshot of all of it, in LDK's serialization."""
 
 
+@runtime_checkable
+class LargeScorer(Protocol):
+    """A scorer so large that fading or writing it at once would be noticed."""
+
+    def time_passing(self, now: float, /) -> Iterator[None]:
+        """`time_passed`, done in steps, each of them short."""
+
+    def pieces(self) -> Iterable[bytes]:
+        """What `write()` would return now, in pieces, which may be made one by one as they are asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """The node objects that one processor drives."""

@@ -5,7 +5,7 @@ Rules:
 2. After a sleep of the machine all peers are disconnected, before any job, and the next ping is a whole period later.
 3. The graph of a rapid gossip sync is pruned as soon as the first sync is complete, then each period; not before
    (LDK #1433, #1517).
-4. A graph that can be pruned in steps is: one in each turn.
+4. A graph that can be pruned in steps is, and a scorer that can fade in steps does: one in each turn.
 5. A sweeper that fails is logged and tried again; what any other job raises ends the processor.
 """
 
@@ -20,6 +20,7 @@ from .interfaces import (
     TRACE,
     ArchivesMonitors,
     GossipSync,
+    LargeScorer,
     Node,
     OutputSweeper,
     PrunesInSteps,
@@ -61,8 +62,8 @@ class Periodic:
             Timer.PING: _Job("Calling PeerManager's timer_tick_occurred", node.peer_manager.timer_tick_occurred),
         }
         self._until_synced: RapidGossipSync | None = None
-        self._graph = graph
-        self._pruning: Iterator[None] | None = None
+        #: What is done in steps, one a turn, each with what is to be written afterwards.
+        self._under_way: list[tuple[Iterator[None], SideWrites]] = []
         if isinstance(node.chain_monitor, RebroadcastsClaims):
             rebroadcast = node.chain_monitor.rebroadcast_pending_claims
             self._at_start.append(_Job("Rebroadcasting monitor's pending claims on startup", rebroadcast))
@@ -101,14 +102,15 @@ class Periodic:
             self._schedule.restart(Timer.PRUNE, now)
         for timer in self._schedule.fire(now):
             self._do(self._jobs[timer])
-        if self._pruning is not None and next(self._pruning, _END) is _END:
-            self._pruning = None
-            if self._graph is not None:
-                self._graph.owe()
+        for job in tuple(self._under_way):
+            steps, writes = job
+            if next(steps, _END) is _END:
+                self._under_way.remove(job)
+                writes.owe()
 
     def due_in(self, now: float) -> float:
         """Seconds until the next job, 0 if one is due or half done."""
-        return 0.0 if self._pruning is not None else self._schedule.due_in(now)
+        return 0.0 if self._under_way else self._schedule.due_in(now)
 
     # -- the jobs -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Periodic:
         def prune() -> None:
             now = int(self._clock.time())
             if isinstance(graph, PrunesInSteps):
-                self._pruning = graph.pruning(now)
+                self._under_way.append((graph.pruning(now), writes))
             else:
                 graph.remove_stale_channels_and_tracking(now)
                 writes.owe()
@@ -136,8 +138,11 @@ class Periodic:
             scorer.time_passed(self._clock.time())
 
         def decay_and_write() -> None:
-            decay()
-            writes.owe()
+            if isinstance(scorer, LargeScorer):
+                self._under_way.append((scorer.time_passing(self._clock.time()), writes))
+            else:
+                decay()
+                writes.owe()
 
         self._at_start.append(_Job("Calling time_passed on scorer at startup", decay))
         self._jobs[Timer.SCORER] = _Job("Calling time_passed and persisting scorer", decay_and_write)

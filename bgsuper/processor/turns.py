@@ -32,7 +32,18 @@ from ..gate import Gate, Stall
 from ..key import NETWORK_GRAPH, SCORER, Seq
 from .clock import Clock, RestWatch, SleepRule
 from .events import Delivery
-from .interfaces import TRACE, Admission, BackPressure, DisconnectsOne, Durability, Event, Node, Outbox, Output
+from .interfaces import (
+    TRACE,
+    Admission,
+    BackPressure,
+    DisconnectsOne,
+    Durability,
+    Event,
+    LargeScorer,
+    Node,
+    Outbox,
+    Output,
+)
 from .manager_writes import Written, manager_writes
 from .periodic import Periodic
 from .scoring import update_scorer
@@ -79,7 +90,8 @@ class Turns:
             self._graph = SideWrites(NETWORK_GRAPH, "network graph", graph.pieces, durability, logger)
         if node.scorer is not None:
             scorer = node.scorer
-            self._scorer = SideWrites(SCORER, "scorer", lambda: (scorer.write(),), durability, logger)
+            pieces = scorer.pieces if isinstance(scorer, LargeScorer) else lambda: (scorer.write(),)
+            self._scorer = SideWrites(SCORER, "scorer", pieces, durability, logger)
         self._periodic = Periodic(node, timers, clock, graph=self._graph, scorer=self._scorer, logger=logger)
         self._events = Delivery(node.events_providers, self._learn, node.event_handler, timers.replay, clock, logger)
         self._rests = RestWatch(clock)
