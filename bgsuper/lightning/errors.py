@@ -18,7 +18,12 @@
          |- UnknownChannel          an update without an announced channel
          |- MissingTerms            a change of terms that never came
          |- UnknownNode             an announcement of a node without channels
-         `- PrivateUpdate           its `dont_forward` bit keeps it between the channel's two ends
+         |- PrivateUpdate           its `dont_forward` bit keeps it between the channel's two ends
+         |- FundingNotFound         the chain has no such unspent output
+         |- FundingMismatch         that output is not the channel's: answer with a `warning`
+         |- LookupsPending          so many funding outputs are being looked up that it must come again
+         |- RateLimited             the peer has cost us too much for now
+         `- Unasked                 a reply to no query of ours, or not to that one
 
 A message to the peer is due for `MalformedMessage` and `BadSignature` alone (BOLT 7 says `warning`); whatever else
 is refused reaches every node on the network now and then, and honest peers send it.
@@ -91,6 +96,26 @@ class MissingTerms(GossipRefused):
 
 class UnknownNode(GossipRefused):
     """No announced channel belongs to that node."""
+
+
+class FundingNotFound(GossipRefused):
+    """There is no unspent output where the announced channel's funding output should be."""
+
+
+class FundingMismatch(GossipRefused):
+    """The output is not that of the announced channel's bitcoin keys."""
+
+
+class LookupsPending(GossipRefused):
+    """The funding output is still being looked up, or there is no room for one more lookup."""
+
+
+class RateLimited(GossipRefused):
+    """The peer has cost more than its allowance; nothing of its gossip is looked at for now."""
+
+
+class Unasked(GossipRefused):
+    """A reply that does not fit any query which we have open with the peer."""
 
 
 class PrivateUpdate(GossipRefused):

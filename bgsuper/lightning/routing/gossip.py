@@ -100,6 +100,14 @@ class NetworkGraph:
         """Every node by its id, read-only."""
         return self._nodes.rows
 
+    def channel_ids_after(self, passed: int | None, count: int) -> list[int]:
+        """The next short channel ids after `passed`, at most `count`, in their order; from the first one if None."""
+        return self._channels.ids_after(passed, count)
+
+    def node_ids_after(self, passed: bytes | None, count: int) -> list[bytes]:
+        """The same of node ids."""
+        return self._nodes.ids_after(passed, count)
+
     # -- channels -----------------------------------------------------------------------------------------------------
 
     def update_channel_from_announcement(
@@ -109,6 +117,18 @@ class NetworkGraph:
         output unspent with the message's bitcoin keys."""
         self._check_announcement(message, now, capacity_sats)
         verify_channel_announcement(message)
+        self._add_channel(message, now, capacity_sats, message.encode() if relayable(message) else None)
+
+    def check_channel_announcement(self, message: ChannelAnnouncement, now: int) -> None:
+        """All that `update_channel_from_announcement` checks, signatures included, without taking the channel."""
+        self._check_announcement(message, now, None)
+        verify_channel_announcement(message)
+
+    def update_channel_from_checked_announcement(
+        self, message: ChannelAnnouncement, now: int, *, capacity_sats: int | None
+    ) -> None:
+        """Add the channel of a `message` whose signatures were found good before."""
+        self._check_announcement(message, now, capacity_sats)
         self._add_channel(message, now, capacity_sats, message.encode() if relayable(message) else None)
 
     def update_channel_from_unsigned_announcement(

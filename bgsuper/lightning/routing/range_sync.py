@@ -1,0 +1,161 @@
+"""Our gossip queries to one peer: which channels does it know, and what of them do we lack? A table and its data.
+
+    IDLE ------ start ----> RANGE      query_channel_range is out
+    RANGE ----- part -----> RANGE      a reply, and not the last one
+    RANGE ----- whole ----> IDS        the last one: query_short_channel_ids is out for the first of those we lack
+    RANGE ----- nothing --> IDLE       ... and we lack none
+    IDS ------- batch ----> IDS        reply_short_channel_ids_end: the next of them
+    IDS ------- end ------> IDLE       ... there are no more
+    any -- timeout, fault -> IDLE      it did not answer in time, or answered what nobody asked
+
+One query is open at a time, as BOLT 7 demands. What a peer may make us remember is bounded, and what it sends must rise
+from reply to reply, so that a reply cannot be repeated for ever. Sans-IO; `now` is in seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import Final
+
+from ..errors import Unasked
+from ..wire.gossip_queries import (
+    WANT_TIMESTAMPS,
+    Pair,
+    QueryChannelRange,
+    QueryShortChannelIds,
+    ReplyChannelRange,
+    ReplyShortChannelIdsEnd,
+)
+from .gossip import NetworkGraph
+from .records import ChannelUpdateInfo
+
+#: How long a reply may take.
+PATIENCE_S: Final = 60.0
+#: How many ids one query asks for: an answer of some hundred KiB.
+IDS_PER_QUERY: Final = 500
+#: More channels than this no peer can have (LDK's limit for snapshots).
+MAX_IDS: Final = 600_000
+_ALL_BLOCKS: Final = 0xFFFF_FFFF
+
+
+class Phase(Enum):
+    IDLE = auto()
+    RANGE = auto()
+    IDS = auto()
+
+
+class Step(Enum):
+    START = auto()
+    PART = auto()
+    WHOLE = auto()
+    NOTHING = auto()
+    BATCH = auto()
+    END = auto()
+    GIVE_UP = auto()
+
+
+TABLE: Final = {
+    (Phase.IDLE, Step.START): Phase.RANGE,
+    (Phase.RANGE, Step.PART): Phase.RANGE,
+    (Phase.RANGE, Step.WHOLE): Phase.IDS,
+    (Phase.RANGE, Step.NOTHING): Phase.IDLE,
+    (Phase.RANGE, Step.GIVE_UP): Phase.IDLE,
+    (Phase.IDS, Step.BATCH): Phase.IDS,
+    (Phase.IDS, Step.END): Phase.IDLE,
+    (Phase.IDS, Step.GIVE_UP): Phase.IDLE,
+}
+
+
+class RangeSync:
+    """One peer's side of it. Methods return the message to send next, if there is one."""
+
+    def __init__(self, graph: NetworkGraph) -> None:
+        self._graph = graph
+        self.phase = Phase.IDLE
+        #: How often all of it was gone through.
+        self.completed = 0
+        self._deadline = 0.0
+        self._query = QueryChannelRange(graph.chain_hash, 0, 0)
+        self._wanted: deque[int] = deque()
+        self._received = 0
+        self._last_id = -1
+        self._from_block = 0
+
+    def start(self, now: float, first_blocknum: int = 0) -> bytes | None:
+        """Ask for all channels from a block on; None while a sync is under way."""
+        if self.phase is not Phase.IDLE:
+            return None
+        number = _ALL_BLOCKS - first_blocknum
+        self._query = QueryChannelRange(self._graph.chain_hash, first_blocknum, number, WANT_TIMESTAMPS)
+        self._wanted.clear()
+        self._received, self._last_id, self._from_block = 0, -1, 0
+        return self._go(Step.START, now, self._query.encode())
+
+    def timed_out(self, now: float) -> bool:
+        """Whether the peer is too late with its reply; then this sync has ended, and another may start."""
+        if self.phase is Phase.IDLE or now < self._deadline:
+            return False
+        self._go(Step.GIVE_UP, now)
+        return True
+
+    def range_reply(self, reply: ReplyChannelRange, now: float) -> bytes | None:
+        """A reply_channel_range came. Raises `Unasked`, which ends the sync."""
+        if self.phase is not Phase.RANGE or reply.chain_hash != self._query.chain_hash:
+            raise self._fault("a reply_channel_range that answers no query of ours", now)
+        ids = reply.short_channel_ids
+        self._received += len(ids)
+        if reply.first_blocknum < self._from_block or (ids and ids[0] <= self._last_id):
+            raise self._fault("a reply_channel_range that does not go on from the one before", now)
+        end = reply.first_blocknum + reply.number_of_blocks
+        last = reply.sync_complete and end >= self._query.end_blocknum
+        # A reply without news that is not the last one could come again and again.
+        if self._received > MAX_IDS or (not last and not ids and end <= self._from_block):
+            raise self._fault("more reply_channel_range than a network has channels", now)
+        self._from_block = max(self._from_block, reply.first_blocknum if ids else end)
+        if ids:
+            self._last_id = ids[-1]
+        stamps = reply.timestamps or (None,) * len(ids)
+        self._wanted += [scid for scid, stamp in zip(ids, stamps, strict=True) if self._lacks(scid, stamp)]
+        if not last:
+            return self._go(Step.PART, now)
+        if not self._wanted:
+            self.completed += 1
+            return self._go(Step.NOTHING, now)
+        return self._go(Step.WHOLE, now, self._next_query())
+
+    def batch_end(self, reply: ReplyShortChannelIdsEnd, now: float) -> bytes | None:
+        """A reply_short_channel_ids_end came. Raises `Unasked`, which ends the sync."""
+        if self.phase is not Phase.IDS or reply.chain_hash != self._query.chain_hash:
+            raise self._fault("a reply_short_channel_ids_end that answers no query of ours", now)
+        if self._wanted:
+            return self._go(Step.BATCH, now, self._next_query())
+        self.completed += 1
+        return self._go(Step.END, now)
+
+    def _lacks(self, scid: int, stamps: Pair | None) -> bool:
+        """Whether the peer has something of a channel that we do not."""
+        channel = self._graph.channels.get(scid)
+        if channel is None:
+            return True
+        if stamps is None:
+            return False
+        return _stamp(channel.one_to_two) < stamps.node_1 or _stamp(channel.two_to_one) < stamps.node_2
+
+    def _next_query(self) -> bytes:
+        ids = sorted(self._wanted.popleft() for _ in range(min(IDS_PER_QUERY, len(self._wanted))))
+        return QueryShortChannelIds(self._query.chain_hash, tuple(ids)).encode()
+
+    def _go(self, step: Step, now: float, message: bytes | None = None) -> bytes | None:
+        self.phase = TABLE[self.phase, step]
+        self._deadline = now + PATIENCE_S
+        return message
+
+    def _fault(self, what: str, now: float) -> Unasked:
+        if self.phase is not Phase.IDLE:
+            self._go(Step.GIVE_UP, now)
+        return Unasked(f"the peer sent {what}: it is not asked again on this connection")
+
+
+def _stamp(terms: ChannelUpdateInfo | None) -> int:
+    return 0 if terms is None else terms.last_update
