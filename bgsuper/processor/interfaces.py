@@ -201,6 +201,14 @@ class NetworkGraph(Protocol):
 
 
 @runtime_checkable
+class RecordGraph(Protocol):
+    """A network graph that is also persisted by what changed."""
+
+    def take_changes(self, limit: int, /) -> Changes:
+        """Some of what changed since it was last taken, at most about `limit` records; both empty if nothing did."""
+
+
+@runtime_checkable
 class PrunesInSteps(Protocol):
     """A network graph so large that pruning it at once would be noticed."""
 

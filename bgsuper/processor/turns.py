@@ -32,6 +32,7 @@ from ..gate import Gate, Stall
 from ..key import NETWORK_GRAPH, SCORER, Seq
 from .clock import Clock, RestWatch, SleepRule
 from .events import Delivery
+from .graph_records import GraphRecords
 from .interfaces import (
     TRACE,
     Admission,
@@ -43,6 +44,7 @@ from .interfaces import (
     Node,
     Outbox,
     Output,
+    RecordGraph,
 )
 from .manager_writes import Written, manager_writes
 from .periodic import Periodic
@@ -85,9 +87,12 @@ class Turns:
         self._reader = node.peer_manager if isinstance(node.peer_manager, BackPressure) else None
         self._hang_up = node.peer_manager.disconnect if isinstance(node.peer_manager, DisconnectsOne) else None
         self._graph = self._scorer = None
+        self._graph_records: GraphRecords | None = None
         if node.gossip_sync is not None:
             graph = node.gossip_sync.network_graph
             self._graph = SideWrites(NETWORK_GRAPH, "network graph", graph.pieces, durability, logger)
+            if isinstance(graph, RecordGraph) and durability.health().atomic:
+                self._graph_records = GraphRecords(graph, durability)
         if node.scorer is not None:
             scorer = node.scorer
             pieces = scorer.pieces if isinstance(scorer, LargeScorer) else lambda: (scorer.write(),)
@@ -119,7 +124,9 @@ class Turns:
 
     def rest_s(self) -> float:
         """The longest that the face may now wait to be woken, in seconds."""
-        if self._leaving or any(writes is not None and writes.copying for writes in (self._graph, self._scorer)):
+        if self._leaving or (self._graph_records is not None and self._graph_records.more):
+            return 0.0
+        if any(writes is not None and writes.copying for writes in (self._graph, self._scorer)):
             return 0.0
         now = self._clock.monotonic()
         return min(self._timers.rest, self._periodic.due_in(now), self._events.due_in(now))
@@ -131,7 +138,11 @@ class Turns:
         until the number that it returns is durable (None: nothing to wait for), call `release()` until nothing is left,
         go on. An error ends it."""
         self._trace("Terminating background processor.")
-        side = [(writes.name, writes.write) for writes in (self._scorer, self._graph) if writes is not None]
+        side: list[tuple[str, Callable[[], Seq | None]]] = [
+            (writes.name, writes.write) for writes in (self._scorer, self._graph) if writes is not None
+        ]
+        if self._graph_records is not None:
+            side.append(("network graph's records", self._graph_records.write_finally))
         return [("channel manager", self._write_manager_finally), *side]
 
     def release(self) -> bool:
@@ -213,6 +224,8 @@ class Turns:
             outputs = self._take_outputs()
             self._note(self._manager.write_changes())
             self._hold(outputs)
+        if self._graph_records is not None:
+            self._graph_records.settle()
         for writes in (self._graph, self._scorer):
             if writes is not None:
                 writes.settle()

@@ -353,11 +353,12 @@ class NetworkGraph:
 
     # -- persistence --------------------------------------------------------------------------------------------------
 
-    def take_changes(self) -> tuple[dict[Key, bytes], set[Key]]:
-        """(records to put, keys to remove) since the last call. Applied to a store, they make its records equal the
-        graph's. What is removed may never have been stored."""
-        puts, removes = self._channels.take_changes()
-        node_puts, node_removes = self._nodes.take_changes()
+    def take_changes(self, limit: int | None = None) -> tuple[dict[Key, bytes], set[Key]]:
+        """(records to put, keys to remove) since the last call; of at most `limit` channels and as many nodes, the
+        others come with the next one. Applied to a store, all of them make its records equal the graph's. What is
+        removed may never have been stored."""
+        puts, removes = self._channels.take_changes(limit)
+        node_puts, node_removes = self._nodes.take_changes(limit)
         return puts | node_puts, removes | node_removes
 
     def pieces(self) -> Iterator[bytes]:
@@ -387,7 +388,7 @@ class NetworkGraph:
     @classmethod
     def restore(cls, chain_hash: bytes, records: Iterable[tuple[Key, bytes]]) -> Self:
         """The graph whose records, in any order, a store holds under `CHANNELS` and `NODES`; raises
-        `MalformedGraph`."""
+        `MalformedGraph`. A channel may have been committed before its nodes: those say nothing of themselves then."""
         channels: dict[int, ChannelInfo] = {}
         nodes: dict[bytes, NodeAnnouncementInfo | None] = {}
         for key, record in records:
@@ -401,6 +402,9 @@ class NetworkGraph:
                 nodes[ident] = decode_node(record)
             else:
                 raise MalformedGraph(f"expected a record of the network graph, got {key}: remove it")
+        for channel in channels.values():
+            for node_id in (channel.node_one, channel.node_two):
+                nodes.setdefault(node_id, None)
         graph = cls(chain_hash)
         graph._load(channels, nodes)
         return graph

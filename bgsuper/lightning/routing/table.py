@@ -103,12 +103,13 @@ class RecordTable(Generic[_Id, _Row]):
         self._copies.add(copy)
         return copy
 
-    def take_changes(self) -> tuple[dict[Key, bytes], set[Key]]:
-        """(records put, keys removed) since the last call. What was removed may never have been stored."""
-        changed, self._changed = self._changed, set()
+    def take_changes(self, limit: int | None = None) -> tuple[dict[Key, bytes], set[Key]]:
+        """(records put, keys removed) since the last call, of at most `limit` rows: the others come with the next one.
+        What was removed may never have been stored."""
         puts: dict[Key, bytes] = {}
         removes: set[Key] = set()
-        for ident in changed:
+        for _ in range(len(self._changed) if limit is None else min(limit, len(self._changed))):
+            ident = self._changed.pop()
             if ident in self._rows:
                 puts[self._key(ident)] = self.record(ident)
             else:
