@@ -31,7 +31,8 @@ from bgsuper import Key, Limits, RestartPolicy, Supervisor
 from bgsuper.faults.plan import Plan
 from bgsuper.health import Transition, WorkerState
 from bgsuper.key import NETWORK_GRAPH
-from tests.supervisor.frozen import NoDisk, mounted
+from bgsuper.torture.power.frozen import mounted
+from bgsuper.torture.power.loopmount import NoDisk
 
 from .harness import Claim, Figures, Report, at_most, in_fresh_host, parser, scratch
 from .machine import facts

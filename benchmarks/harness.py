@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,11 @@ ROOT = Path(__file__).parents[1]
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest of the ascending values that at least `share` of them do not exceed; nan if there are none."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def medians(runs: Sequence[Figures]) -> Figures:
+    """The median of each figure over `runs`, which all have the same ones."""
+    return {name: statistics.median(figures[name] for figures in runs) for name in runs[0]}
 
 
 @dataclass(frozen=True, slots=True)

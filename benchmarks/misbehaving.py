@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from tests.supervisor.frozen import sleep_uninterruptibly
+from bgsuper.faults.disk_sleep import sleep_uninterruptibly
 
 #: Longer than anybody looks.
 LONG_S: Final = 600

@@ -2,7 +2,7 @@
 
     python -m benchmarks.run_all [--quick] [--results DIR] [--only NAME ...]
 
-Takes about 50 minutes on a quiet machine, as root, and needs one: nothing else may run beside it. Each benchmark writes
+Takes about an hour on a quiet machine, as root, and needs one: nothing else may run beside it. Each benchmark writes
 NAME.json and NAME.svg, and SUMMARY.md gathers the claims of all the reports that lie in the directory.
 """
 
@@ -18,7 +18,10 @@ from typing import Final
 
 from .harness import ROOT, Figures
 
-BENCHMARKS: Final = ("lateness", "submit", "throughput", "recovery", "unkillable", "detection")
+BENCHMARKS: Final = (
+    *("lateness", "submit", "throughput", "recovery", "unkillable", "detection"),
+    *("pages", "checkpoints", "snapshots", "stores"),
+)
 
 
 def run(name: str, results: Path, *, quick: bool, disk: Path | None) -> bool:

@@ -19,7 +19,6 @@ import json
 import os
 import random
 import signal
-import statistics
 import sys
 import time
 from array import array
@@ -37,7 +36,7 @@ from rich.table import Table
 from bgsuper import Key, Limits, RestartPolicy, Supervisor
 from bgsuper.faults.plan import Plan
 
-from .harness import Figures, Report, at_most, in_fresh_host, parser, percentile, scratch
+from .harness import Figures, Report, at_most, in_fresh_host, medians, parser, percentile, scratch
 from .machine import facts
 
 MODULE: Final = "benchmarks.submit"
@@ -222,10 +221,7 @@ def main() -> None:
         spec = {"condition": condition, "rate": rate, "seconds": chosen.seconds}
         figures = in_fresh_host(MODULE, spec, directory=chosen.dir, timeout=120 + 10 * chosen.seconds)
         taken[condition, rate].append(figures)
-    results = {
-        cell: {name: statistics.median(figures[name] for figures in runs) for name in runs[0]}
-        for cell, runs in taken.items()
-    }
+    results = {cell: medians(runs) for cell, runs in taken.items()}
     claims = [
         at_most(f"p99 of a submit, worker {condition}, {rate}/s", found["p99_us"], LIMIT_US, "us")
         for (condition, rate), found in results.items()

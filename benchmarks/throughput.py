@@ -19,7 +19,6 @@ import json
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -37,7 +36,7 @@ from bgsuper import Seq
 
 from . import syscalls
 from .approaches import Approach, BareSQLite, Bgsuper, ThreadGroupCommit
-from .harness import Claim, Figures, Report, at_least, at_most, in_fresh_host, parser, percentile, scratch
+from .harness import Claim, Figures, Report, at_least, at_most, in_fresh_host, medians, parser, percentile, scratch
 from .machine import facts
 
 MODULE: Final = "benchmarks.throughput"
@@ -307,10 +306,7 @@ def main() -> None:
     taken: defaultdict[Cell, list[Figures]] = defaultdict(list)
     for cell in track(cells * chosen.runs, "throughput", disable=not sys.stderr.isatty()):
         taken[cell].append(run(cell))
-    figures = {
-        cell: {name: statistics.median(figures[name] for figures in runs) for name in runs[0]}
-        for cell, runs in taken.items()
-    }
+    figures = {cell: medians(runs) for cell, runs in taken.items()}
     counts = {cell: run(cell, counting=True) for cell in cells} if syscalls.available() else {}
     claims = judge(figures, counts)
     rows = [

@@ -36,7 +36,8 @@ import psutil
 from rich.progress import track
 from rich.table import Table
 
-from tests.supervisor.frozen import NoDisk, mounted
+from bgsuper.torture.power.frozen import mounted
+from bgsuper.torture.power.loopmount import NoDisk
 
 from .approaches import APPROACHES
 from .harness import ROOT, Claim, Figures, Report, at_most, parser, scratch

@@ -15,7 +15,7 @@ from bgsuper.errors import BgsuperError
 from bgsuper.faults.plan import Plan
 from bgsuper.health import WorkerState
 from bgsuper.key import MANAGER
-from tests.supervisor.frozen import Disk, mounted
+from bgsuper.torture.power.frozen import FreezableDisk, mounted
 
 #: Longer than any fault takes to be reported.
 PATIENCE_S: Final = 60.0
@@ -32,7 +32,7 @@ class Scene:
 
     supervisor: Supervisor
     plan: Plan
-    disk: Disk | None
+    disk: FreezableDisk | None
 
     def signal(self, number: signal.Signals) -> None:
         pid = self.supervisor.health().pid

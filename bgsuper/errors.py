@@ -15,6 +15,8 @@
      |   |- StoreForeign             it is not a store of bgsuper's
      |   |- StoreTooNew              a later bgsuper wrote it
      |   |- StoreInconsistent        its records contradict each other or the host
+     |   |- StoreSealed              it is sealed with another key, or one key too few or too many
+     |   |- StoreTampered            somebody without the key changed it
      |   `- SyncFailed               the disk refused to make data durable
      |- WorkerError
      |   |- WorkerStartFailed        no worker came up
@@ -111,6 +113,17 @@ class StoreTooNew(StoreError):
 
 class StoreInconsistent(StoreError):
     """The store's records contradict each other, or what the worker acknowledged before."""
+
+
+class StoreSealed(StoreError):
+    """The key in hand is not the one that seals the store: none, another, or one for a store that is not sealed.
+
+    Nothing was changed.
+    """
+
+
+class StoreTampered(StoreError):
+    """A sealed value is whole by its checksum, but it is not what the key's owner wrote under that name."""
 
 
 class SyncFailed(StoreError):

@@ -61,6 +61,14 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """The store was found to be older than its high-water mark says: an old backup, most likely."""
+
+    mark: Seq  #: the highest commit that is known to have been acknowledged
+    store: Seq  #: the newest commit that the store had when it was found
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """One look at the worker. Durations are seconds, sizes bytes; None where the platform denies the figure."""
 
@@ -83,3 +91,4 @@ class Health:
     rss_bytes: int | None
     cpu_percent: float | None
     write_bytes: int | None
+    behind: Behind | None = None  #: until `Supervisor.proven_current()`; see docs/operating.md

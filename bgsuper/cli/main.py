@@ -16,6 +16,7 @@ import click
 from .. import __version__
 from ..errors import BgsuperError
 from .demo.command import demo
+from .store.group import store
 from .torture import torture
 
 #: The exit status of whatever a command could not begin, as click's own.
@@ -30,6 +31,7 @@ def bgsuper() -> None:
 
 
 bgsuper.add_command(demo)
+bgsuper.add_command(store)
 bgsuper.add_command(torture)
 
 

@@ -20,7 +20,7 @@ class WorkerConfig(NamedTuple):
     raises: list[str]  #: "module:Class" of exceptions that may cross the pipe as themselves
     host_pid: int  #: the worker ends when its parent is another
     distrust_cache: bool  #: a sync failed: drop the files' clean pages before reading them
-    check: bool  #: read every value once, in the background
+    check: bool  #: read every value once, in the background, and insist on the high-water mark
     lock_timeout_s: float  #: how long to wait for an orphan of a dead host to finish
 
     def to_fields(self) -> list[object]:

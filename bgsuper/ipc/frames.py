@@ -37,7 +37,10 @@ class Kind(IntEnum):
     READ = 4  #: seq is the request's id; one key
     SCAN = 5  #: seq is the request's id; one page of a namespace
     SHUTDOWN = 6  #: drain and exit
+    BACKUP = 7  #: seq is the request's id; begin a backup, and say when it is complete
     CHUNK = 8  #: seq names the message whose payload this continues
+    CURRENT = 9  #: seq is the request's id; the store was proved current
+    INFO = 10  #: seq is the request's id; a command's question, over the control socket only
     HELLO = 16  #: the worker is up; what it may claim
     ACK = 17  #: all commits up to seq are durable
     SNAPSHOT_ACK = 18  #: the snapshot with that seq is durable

@@ -16,22 +16,24 @@ from collections.abc import Callable
 from typing import Final
 
 from ..errors import StoreCorrupt, StoreForeign, StoreTooNew
-from .connection import Connection
+from .connection import Connection, Row
 from .failures import from_os_error
 from .files import create_private, sync_directory
+from .identity import Identity
 
 MAGIC: Final = b"SQLite format 3\0"
+HEADER_BYTES: Final = 100
 #: "bgsu" in ASCII, at byte 68 of the database.
 APPLICATION_ID: Final = 0x62677375
 #: The schema below; at byte 60 of the database.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _CREATING: Final = ".new"
 _SUFFIXES: Final = ("", "-journal", "-wal")
 
 # A rowid table with a unique index takes 22,528 records/s at 64 a commit, WITHOUT ROWID 9,466: values stay out of the
-# tree that is searched. `checksum` is CRC-32 of name and value: SQLite's pages carry none.
-_SCHEMA: Final = (
+# tree that is searched. `checksum` is of key and value (see `rows`).
+SCHEMA: Final = (
     """CREATE TABLE record(
         id INTEGER PRIMARY KEY,
         primary_namespace TEXT NOT NULL,
@@ -53,29 +55,35 @@ _SCHEMA: Final = (
     ) STRICT""",
     """CREATE TABLE meta(
         id INTEGER PRIMARY KEY CHECK(id = 1),
-        epoch INTEGER NOT NULL,
-        last_commit INTEGER NOT NULL,
-        last_snapshot INTEGER NOT NULL
+        identity BLOB NOT NULL
     ) STRICT""",
-    "INSERT INTO meta VALUES(1, 0, 0, 0)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_NEW: Final = "INSERT INTO meta VALUES(1, ?)"
 
 
 def check_header(path: str, *, written_before: bool) -> bool:
-    """Whether there is a database of ours at `path`; False if there is nothing at all.
+    """Whether there is a database of ours at `path` that can be written to; False if there is nothing at all.
 
     `written_before`: other traces say that a store of ours was here. Raises `StoreForeign`, `StoreTooNew`,
     `StoreCorrupt`, `StoreUnwritable`. Reads 100 bytes and changes nothing.
     """
+    # For writing: SQLite would silently take a file that it can only read, and fail obscurely later.
+    return _check_header(path, "r+b", written_before)
+
+
+def check_header_to_read(path: str, *, written_before: bool) -> bool:
+    """`check_header` for whoever only reads."""
+    return _check_header(path, "rb", written_before)
+
+
+def _check_header(path: str, mode: str, written_before: bool) -> bool:
     try:
-        mode = os.lstat(path).st_mode
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
             raise StoreForeign(f"expected a database file at {path}, found something else; use another directory")
-        # For writing: SQLite would silently take a file that it can only read, and fail obscurely later.
-        with open(path, "r+b") as file:
-            header = file.read(100)
+        with open(path, mode) as file:
+            header = file.read(HEADER_BYTES)
     except FileNotFoundError:
         if written_before:
             raise StoreCorrupt(f"the database {path} is missing, but there was one; restore it from a backup") from None
@@ -84,7 +92,7 @@ def check_header(path: str, *, written_before: bool) -> bool:
         raise from_os_error(error, f"reading {path}") from error
     if not header:
         raise StoreCorrupt(f"the database {path} is empty; restore it from a backup")
-    if len(header) < 100 or not header.startswith(MAGIC):
+    if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         if written_before:
             raise StoreCorrupt(f"the header of the database {path} is damaged; restore it from a backup")
         raise StoreForeign(f"expected a SQLite database at {path}, found another file; use another directory")
@@ -100,23 +108,30 @@ def check_header(path: str, *, written_before: bool) -> bool:
     vacuums = any(header[52:56]) or any(header[64:68])
     if header[18:20] not in (b"\1\1", b"\2\2") or vacuums:
         raise StoreCorrupt(f"the header of the database {path} is damaged; restore it from a backup")
+    refuse_journal(path)
+    return True
+
+
+def refuse_journal(path: str) -> None:
+    """Raise `StoreForeign` if there is a rollback journal: databases of ours never have one."""
     if os.path.lexists(path + _SUFFIXES[1]):
         raise StoreForeign(
             f"expected no rollback journal at {path + _SUFFIXES[1]}: another program wrote to the database, and SQLite "
             "would undo its work; see to that with that program, or move the journal away"
         )
-    return True
 
 
 def check_schema_version(path: str, version: int) -> None:
     """Raise `StoreTooNew` if this bgsuper does not know schema `version`."""
+    if version < SCHEMA_VERSION:
+        raise StoreForeign(f"a bgsuper before its first release wrote {path}; use another directory")
     if version > SCHEMA_VERSION:
         raise StoreTooNew(
             f"a later bgsuper wrote {path} (schema {version}, this one knows {SCHEMA_VERSION}); upgrade bgsuper"
         )
 
 
-def create(path: str, vfs: str, fsync: Callable[[int], None]) -> None:
+def create(path: str, identity: Identity, vfs: str, fsync: Callable[[int], None]) -> None:
     """Make a new, empty database at `path`, durable with its name, mode 0600. The writer lock must be held."""
     building = path + _CREATING
     try:
@@ -125,7 +140,9 @@ def create(path: str, vfs: str, fsync: Callable[[int], None]) -> None:
         os.close(create_private(building))
         connection = Connection(building, vfs)
         try:
-            connection.transact([(statement, [()]) for statement in _SCHEMA], f"creating the database {path}")
+            statements: list[tuple[str, list[Row]]] = [(statement, [()]) for statement in SCHEMA]
+            statements.append((_NEW, [(identity.pack(),)]))
+            connection.transact(statements, f"creating the database {path}")
             # Syncs the database, too.
             connection.empty_wal()
         finally:

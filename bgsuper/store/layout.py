@@ -3,6 +3,7 @@
     directory/                 0700
       bgsuper.sqlite3[-wal]    records, pointers to snapshots, the epoch and the last sequence numbers
       lock                     who writes here, and the last epoch
+      control                  a socket of the running worker's, for the operator's commands
       snapshots/               one immutable file a snapshot
 
 Rule: only names are looked at, nothing is changed.
@@ -18,6 +19,8 @@ from .database import is_creation_leftover
 from .failures import from_os_error
 from .snapshots import is_name
 
+#: The name of the control socket, of which whoever copies the directory copies nothing.
+CONTROL: Final = "control"
 #: Made by mkfs at the root of a file system.
 _MOUNT_POINT: Final = "lost+found"
 
@@ -30,6 +33,7 @@ class Layout:
         self.database = os.path.join(directory, "bgsuper.sqlite3")
         self.wal = self.database + "-wal"
         self.lock = os.path.join(directory, "lock")
+        self.control = os.path.join(directory, CONTROL)
         self.snapshots = os.path.join(directory, "snapshots")
 
     def refuse_foreign(self) -> None:
@@ -37,7 +41,8 @@ class Layout:
         names = set(_names(self.directory))
         if os.path.basename(self.database) in names:
             return
-        names -= {os.path.basename(path) for path in (self.lock, self.wal, self.snapshots)} | {_MOUNT_POINT}
+        ours = (self.lock, self.control, self.wal, self.snapshots)
+        names -= {os.path.basename(path) for path in ours} | {_MOUNT_POINT}
         foreign = [name for name in names if not is_creation_leftover(self.database, name)]
         if foreign:
             raise StoreForeign(

@@ -4,7 +4,8 @@ Rules:
 1. flock, not lockf: a POSIX lock is dropped when any descriptor of the file is closed, by whatever library. Never an
    O_EXCL pid file: it outlives its owner. The kernel frees a flock when its holder dies.
 2. The file stays where it is; it also remembers the last epoch, so that a lost database is not taken for a new store.
-3. A holder whose host process is gone is an orphan that drains what it was sent: it is waited for. A holder with a
+3. Who only looks into a store shares the lock: writers stay out meanwhile, and wait for it to be over.
+4. A holder whose host process is gone is an orphan that drains what it was sent: it is waited for. A holder with a
    living host is another node: `StoreLocked` at once.
 """
 
@@ -22,6 +23,8 @@ from ..errors import StoreLocked
 from .failures import from_os_error
 
 POLL_S: Final = 0.02
+#: How long to wait for an orphaned worker that drains what its dead host sent.
+LOCK_TIMEOUT_S: Final = 10.0
 #: Far more than a holder takes.
 _MAX_CONTENT: Final = 4096
 
@@ -69,20 +72,44 @@ class WriterLock:
                     if lock._try():
                         return lock
                     holder = lock.holder()
+                    watched = lock._try(fcntl.LOCK_SH)
                 except BaseException:
                     lock.release()
                     raise
             except OSError as error:
                 raise from_os_error(error, f"locking {path}") from error
             lock.release()
+            if watched:
+                if time.monotonic() >= deadline:
+                    raise StoreLocked(f"expected {path} to be free, but somebody looks into the store; let them finish")
             # One who holds the lock and is not named yet is just starting.
-            if (holder is not None and process_exists(holder.host)) or time.monotonic() >= deadline:
+            elif (holder is not None and process_exists(holder.host)) or time.monotonic() >= deadline:
                 raise _locked(path, holder)
             time.sleep(POLL_S)
 
-    def _try(self) -> bool:
+    @classmethod
+    def acquire_existing(cls, path: str) -> WriterLock | None:
+        """Keep writers out without changing a byte, shared with others who look; None if there is no lock file (a
+        backup has none, and no writer). Raises `StoreLocked` at once while a writer lives, `StoreUnwritable`."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = cls(path, os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os_error(error, f"locking {path}") from error
+        try:
+            if lock._try(fcntl.LOCK_SH):
+                return lock
+            raise _locked(path, lock.holder())
+        except BaseException as error:
+            lock.release()
+            if isinstance(error, OSError):
+                raise from_os_error(error, f"locking {path}") from error
+            raise
+
+    def _try(self, kind: int = fcntl.LOCK_EX) -> bool:
+        try:
+            fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         # Somebody may have replaced the file between open and flock: then the lock guards nothing.

@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import count
 from typing import Final
 
@@ -51,6 +51,11 @@ def is_name_of(file: str, key: Key, seq: Seq) -> bool:
     return is_name(file) and file.startswith(_stem(key, seq))
 
 
+def new_digest() -> blake2b:
+    """A digest of nothing yet, to be fed."""
+    return blake2b(digest_size=DIGEST_BYTES)
+
+
 def _stem(key: Key, seq: Seq) -> str:
     return f"{blake2b(repr(tuple(key)).encode(), digest_size=DIGEST_BYTES).hexdigest()}-{seq}-"
 
@@ -63,6 +68,8 @@ class Snapshots:
         self._fsync = fsync
         # Appended to and taken from by both lanes; a deque's ends are safe for that.
         self._unneeded: deque[str] = deque()
+        self._pinned: frozenset[str] = frozenset()
+        self._kept: list[str] = []
         self._attempts = count()
 
     def prepare(self) -> None:
@@ -91,7 +98,7 @@ class Snapshots:
 
     def _write(self, path: str, content: bytes) -> bytes:
         """The digest of `content`, once it is durable at `path`."""
-        digest = blake2b(digest_size=DIGEST_BYTES)
+        digest = new_digest()
         pace = Pace()
         rest = memoryview(content)
         fd = create_private(path)
@@ -133,7 +140,21 @@ class Snapshots:
 
     def discard(self, file: str) -> None:
         """Nothing refers to `file` any more: `remove_some` will remove it."""
-        self._unneeded.append(self._path(file))
+        if file in self._pinned:
+            self._kept.append(file)
+        else:
+            self._unneeded.append(self._path(file))
+
+    def pin(self, files: Iterable[str]) -> None:
+        """Keep `files`, discarded or not, until `unpin`: a backup reads them. For the thread that discards them."""
+        self._pinned = frozenset(files)
+
+    def unpin(self) -> None:
+        """The backup has read them, or failed."""
+        self._pinned = frozenset()
+        kept, self._kept = self._kept, []
+        for file in kept:
+            self.discard(file)
 
     @property
     def has_unneeded(self) -> bool:
@@ -159,13 +180,29 @@ class Snapshots:
 
     def discard_orphans(self, referred: Collection[str]) -> None:
         """Discard the files of ours that are not `referred` to: what a dead worker wrote and never adopted."""
+        for name in self._names():
+            if name not in referred:
+                self.discard(name)
+
+    def sizes(self) -> dict[str, int]:
+        """Every file of ours, those that nothing refers to included, and its bytes. Raises as `read`."""
+        sizes: dict[str, int] = {}
+        if not os.path.lexists(self._directory):
+            return sizes
+        for name in self._names():
+            try:
+                sizes[name] = os.stat(self._path(name), follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise from_os_error(error, f"looking at {self._path(name)}") from error
+        return sizes
+
+    def _names(self) -> list[str]:
         try:
-            names = os.listdir(self._directory)
+            return [name for name in os.listdir(self._directory) if is_name(name.removesuffix(_TEMPORARY))]
         except OSError as error:
             raise from_os_error(error, f"listing {self._directory}") from error
-        for name in names:
-            if name not in referred and is_name(name.removesuffix(_TEMPORARY)):
-                self.discard(name)
 
     def _path(self, file: str) -> str:
         if not is_name(file.removesuffix(_TEMPORARY)):

@@ -28,9 +28,9 @@ from ..errors import StoreCorrupt
 from .failures import from_os_error
 
 #: Magic, version, page size, checkpoint number, two salts, two checksums.
-_HEADER: Final = struct.Struct(">8I")
+HEADER: Final = struct.Struct(">8I")
 #: Page number, pages after a commit (0 within a transaction), two salts, two checksums.
-_FRAME: Final = struct.Struct(">6I")
+FRAME: Final = struct.Struct(">6I")
 #: The lowest bit says that the checksums' words are big-endian.
 _MAGIC: Final = 0x377F0682
 _SECTOR: Final = 512
@@ -49,7 +49,7 @@ def check_tail(path: str, recovered: int) -> None:
     except OSError as error:
         raise from_os_error(error, f"opening {path}") from error
     try:
-        lost = _Log(fd).loses(recovered)
+        lost = Log(fd).loses(recovered)
     except OSError as error:
         raise from_os_error(error, f"reading {path}") from error
     finally:
@@ -61,75 +61,79 @@ def check_tail(path: str, recovered: int) -> None:
         )
 
 
-class _Log:
+class Log:
     """A WAL file, read where it must be."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._header = os.pread(fd, _HEADER.size, 0)
-        magic, _, page_size, _, *self._salts, _, _ = _HEADER.unpack(self._header.ljust(_HEADER.size, b"\0"))
-        self._words = ">" if magic & 1 else "<"
-        self._page_size = page_size
-        self._is_log = magic & ~1 == _MAGIC and page_size in _PAGE_SIZES
-        self._step = _FRAME.size + page_size
+        self.header = os.pread(fd, HEADER.size, 0).ljust(HEADER.size, b"\0")
+        magic, _, page_size, _, *self.salts, _, _ = HEADER.unpack(self.header)
+        self.words = ">" if magic & 1 else "<"
+        self.step = FRAME.size + page_size
+        is_log = magic & ~1 == _MAGIC and page_size in _PAGE_SIZES
+        #: Whether the header is one, and undamaged.
+        self.is_log = is_log and self.sums((0, 0), self.header[:24]) == stored(self.header)
 
     def loses(self, recovered: int) -> str | None:
         """Where the damage is, if durable frames follow the first `recovered`."""
         size = os.fstat(self._fd).st_size
-        if not self._is_log or self._sums((0, 0), self._header[:24]) != _stored(self._header):
-            return "in its header" if size > _HEADER.size else None
-        for index in range(recovered, (size - _HEADER.size) // self._step - 1):
-            _, pages_after, *_ = _FRAME.unpack(self._frame_header(index))
-            if pages_after and self._goes_on(index):
+        if not self.is_log:
+            return "in its header" if size > HEADER.size else None
+        for index in range(recovered, (size - HEADER.size) // self.step - 1):
+            _, pages_after, *_ = FRAME.unpack(self.frame_header(index))
+            if pages_after and self.goes_on(index):
                 return f"between frames {recovered + 1} and {index + 1}"
         return None
 
-    def _goes_on(self, index: int) -> bool:
+    def goes_on(self, index: int) -> bool:
         """Whether the frame after `index`, which ends a transaction, is whole, and was written after that one."""
-        following = self._frame(index + 1)
-        if len(following) < self._step or list(_FRAME.unpack_from(following)[2:4]) != self._salts:
+        following = self.frame(index + 1)
+        if len(following) < self.step or list(FRAME.unpack_from(following)[2:4]) != self.salts:
             return False
-        header, wanted, covered = self._frame_header(index), _stored(following[: _FRAME.size]), _covered(following)
-        if self._sums(_stored(header), covered) == wanted:
+        header, wanted, content = self.frame_header(index), stored(following[: FRAME.size]), covered(following)
+        if self.sums(stored(header), content) == wanted:
             # A sector of an older frame may show through a torn one: that it ends a transaction must be as new as its
             # checksums.
-            return self._in_one_sector(index) or self._own_sums(index) == _stored(header)
+            return self._in_one_sector(index) or self.own_sums(index) == stored(header)
         # Its checksums may be all that is damaged.
-        return self._sums(self._own_sums(index), covered) == wanted
+        return self.sums(self.own_sums(index), content) == wanted
 
-    def _own_sums(self, index: int) -> Sums:
+    def own_sums(self, index: int) -> Sums:
         """What the checksums of a frame should be, if those of the one before are right."""
-        before = self._frame_header(index - 1) if index else self._header
-        return self._sums(_stored(before), _covered(self._frame(index)))
+        before = self.frame_header(index - 1) if index else self.header
+        return self.sums(stored(before), covered(self.frame(index)))
 
     def _in_one_sector(self, index: int) -> bool:
-        at = self._at(index)
-        return at // _SECTOR == (at + _FRAME.size - 1) // _SECTOR
+        at = self.at(index)
+        return at // _SECTOR == (at + FRAME.size - 1) // _SECTOR
 
-    def _frame(self, index: int) -> bytes:
-        return os.pread(self._fd, self._step, self._at(index))
+    def frame(self, index: int) -> bytes:
+        """Header and page of a frame; less at the end of the file."""
+        return os.pread(self._fd, self.step, self.at(index))
 
-    def _frame_header(self, index: int) -> bytes:
-        return os.pread(self._fd, _FRAME.size, self._at(index))
+    def frame_header(self, index: int) -> bytes:
+        """The header of a frame that is there."""
+        return os.pread(self._fd, FRAME.size, self.at(index))
 
-    def _at(self, index: int) -> int:
-        return int(_HEADER.size + index * self._step)
+    def at(self, index: int) -> int:
+        """Where a frame begins."""
+        return int(HEADER.size + index * self.step)
 
-    def _sums(self, sums: Sums, content: bytes) -> Sums:
+    def sums(self, sums: Sums, content: bytes) -> Sums:
         """SQLite's WAL checksum, going on from `sums`."""
         first, second = sums
-        for left, right in struct.iter_unpack(f"{self._words}2I", content):
+        for left, right in struct.iter_unpack(f"{self.words}2I", content):
             first = (first + left + second) & 0xFFFFFFFF
             second = (second + right + first) & 0xFFFFFFFF
         return first, second
 
 
-def _covered(frame: bytes) -> bytes:
+def covered(frame: bytes) -> bytes:
     """What of a frame its checksums are of."""
-    return frame[:8] + frame[_FRAME.size :]
+    return frame[:8] + frame[FRAME.size :]
 
 
-def _stored(header: bytes) -> Sums:
+def stored(header: bytes) -> Sums:
     """The two checksums that a header of either kind ends with."""
     first, second = struct.unpack(">2I", header[-8:])
     return first, second

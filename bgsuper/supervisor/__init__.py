@@ -9,7 +9,7 @@ life.py        the life of a worker, as a table
 core.py        what is known and what to do: start reading here
 incumbent.py   the worker of the moment
 backlog.py     what is un-acknowledged, in order
-requests.py    reads
+requests.py    reads and backups
 diagnosis.py   what a row of looks says about a living worker
 death.py       why one died
 restarts.py    when it is replaced, and when that is given up
@@ -30,7 +30,8 @@ vitals.py      psutil
 from __future__ import annotations
 
 from .policy import Limits, RestartPolicy
+from .requests import BackupReport
 from .supervisor import Supervisor
 from .target import PersisterRef
 
-__all__ = ["Limits", "PersisterRef", "RestartPolicy", "Supervisor"]
+__all__ = ["BackupReport", "Limits", "PersisterRef", "RestartPolicy", "Supervisor"]

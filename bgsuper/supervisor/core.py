@@ -36,7 +36,7 @@ from ..errors import (
     WorkerError,
     WorkerStartFailed,
 )
-from ..health import DeathCause, Transition
+from ..health import Behind, DeathCause, Transition
 from ..ipc.frames import Kind
 from ..ipc.messages import Message, shape
 from ..ipc.remote import Allowed, RemoteException
@@ -69,6 +69,8 @@ class Action(Enum):
 
 #: No evidence of ours is longer than this many characters, whatever a worker's exception says.
 MOST_WORDS: Final = 1000
+#: What is added to the evidence of a HELLO.
+BEHIND: Final = "; the store is older than its high-water mark says: recovery mode"
 #: What a host may be short of for a while: descriptors, memory, processes.
 PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
@@ -87,6 +89,8 @@ class Core:
         self.state, self.since, self.evidence = State.IDLE, 0.0, "not started yet"
         self.epoch = 0
         self.atomic = True
+        self.batches = True  #: whether it takes commits: a persister takes whole values only
+        self.behind: Behind | None = None  #: as HELLO said, until `Supervisor.proven_current`
         self.restarts = 0
         self.last_death: str | None = None
         self.last_cause: DeathCause | None = None
@@ -235,9 +239,17 @@ class Core:
             raise FrameError(f"{message.kind.name} came before HELLO")
         match message:
             case Message(
-                kind=Kind.HELLO, fields=[int() as epoch, int() as last_commit, int() as last_seq, bool() as atomic]
+                kind=Kind.HELLO,
+                fields=[
+                    int() as epoch,
+                    int() as last_commit,
+                    int() as last_seq,
+                    (bool() | None) as atomic,  # None: a persister, which takes no batches
+                    (None | [int(), int()]) as behind,
+                ],
             ):
-                self._hello(epoch, Seq(last_commit), Seq(last_seq), atomic, now)
+                found = Behind(*map(Seq, behind)) if behind is not None else None
+                self._hello(epoch, Seq(last_commit), Seq(last_seq), atomic, found, now)
             case Message(kind=Kind.ACK, fields=[float() as seconds, int()]):
                 self.backlog.acked(message.seq)
                 self.syncs.append(seconds)
@@ -264,14 +276,16 @@ class Core:
             case _:
                 raise FrameError(f"no worker sends {message.kind.name} with {shape(message.fields)} as fields")
 
-    def _hello(self, epoch: int, last_commit: Seq, last_seq: Seq, atomic: bool, now: float) -> None:
+    def _hello(
+        self, epoch: int, last_commit: Seq, last_seq: Seq, atomic: bool | None, behind: Behind | None, now: float
+    ) -> None:
         if self.state is not State.STARTING:
             if self.state in (State.DYING, State.WEDGED):
                 return  # it was killed while it said it
             raise FrameError("HELLO came twice")
         if self._ever_greeted:
             try:
-                if self.atomic:
+                if self.batches:
                     check_epoch(epoch, self.epoch, self._launches)
                 self.backlog.replay(last_commit)
             except StoreInconsistent as error:
@@ -281,12 +295,14 @@ class Core:
                 return
         else:
             self.backlog.opened(last_commit, last_seq)
-        self.epoch, self.atomic = epoch, atomic
+        self.epoch, self.atomic, self.batches = epoch, bool(atomic), atomic is not None
+        # Nothing but a proof ends it, least of all a successor that could not read the mark.
+        self.behind = behind or self.behind
         self._ever_greeted = True
         self._worker.greeted_at, self._worker.due.hello_by = now, None
         self._worker.doctor.got_on(now)
         self._launches = 0
-        self._go(Event.HELLO, now, f"said HELLO with epoch {epoch}")
+        self._go(Event.HELLO, now, f"said HELLO with epoch {epoch}{BEHIND if self.behind else ''}")
         if self.stopping:
             self._go(Event.STOP, now, "draining for stop()")
 
@@ -635,7 +651,7 @@ class Core:
         worker = self._worker
         if worker.greeted_at is None or worker.shutdown_sent or self.state not in KILLABLE:
             return False
-        if worker.recycled or self._read_is_next or self._backlog_is_next:
+        if worker.recycled or self._read_is_next or self._backup_is_next or self._backlog_is_next:
             return True
         return self.stopping and not self.backlog.unsent
 
@@ -645,8 +661,13 @@ class Core:
         return self.requests.due(self.backlog.next_commit) and not held_back
 
     @property
+    def _backup_is_next(self) -> bool:
+        held_back = self.backlog.one_at_a_time and self.backlog.unacked > 0
+        return self.requests.backup_due(self.backlog.next_commit) and not held_back
+
+    @property
     def _backlog_is_next(self) -> bool:
-        held_back = self.backlog.one_at_a_time and self.requests.in_hand
+        held_back = self.backlog.one_at_a_time and self.requests.being_read
         return self.backlog.has_output and not held_back
 
     def take(self) -> Iterator[bytes]:
@@ -656,6 +677,8 @@ class Core:
         if not self._worker.recycled:
             if self._read_is_next:
                 return self.requests.take()
+            if self._backup_is_next:
+                return self.requests.take_backup()
             if self._backlog_is_next:
                 return self.backlog.take()
         elif self.backlog.half_sent:

@@ -13,7 +13,8 @@ def check_epoch(epoch: int, last: int, launches: int) -> None:
     """
     if epoch <= last:
         raise StoreInconsistent(
-            f"the store's epoch went from {last} to {epoch}: it was replaced by an older copy; restore it"
+            f"the store's epoch went from {last} to {epoch}: it was replaced by an older copy, or it lost everything "
+            "with its worker, as memory: does; restore it, or use a store that lasts, such as sqlite:///path/to/directory"
         )
     if epoch > last + launches:
         raise StoreInconsistent(

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from ..errors import ConfigError, NotFound, ShutdownIncomplete, WorkerError, WorkerStartFailed
-from ..health import Health, Transition, WorkerState
+from ..health import Behind, Health, Transition, WorkerState
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
 from ..ipc.remote import RemoteException
@@ -32,7 +32,7 @@ from ..key import Key, Seq, check_key, check_namespace
 from .core import Core
 from .launch import Launcher, launch
 from .policy import Limits, RestartPolicy
-from .requests import Found
+from .requests import BackupReport, Found
 from .shell import Shell, on_the_wall
 from .target import PersisterRef, allowed_exceptions
 
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bgsuper.supervisor")
 
+#: Logged at each start in recovery mode: the store's newest commit when it was found, and the mark.
+OLD_BACKUP: Final = (
+    "recovery mode: the store was found to end at commit %d, but commit %d had been acknowledged: it is an old backup, "
+    "or a disk lost what it had synced. If you have the newer store, stop now, and put that back. If not, let nothing "
+    "of your own leave that only a current state may send, a commitment transaction above all, until every peer has "
+    "proved the store current; then call Supervisor.proven_current()"
+)
 #: What stop() may take beyond its timeout for the thread to wind up; past it a launch hangs in the kernel.
 WIND_UP_S: Final = 1.0
 #: What start() waits beyond its timeout, so that the core's own deadline, which says more, comes first.
@@ -67,7 +74,6 @@ class Supervisor:
         if not isinstance(target, str | PersisterRef):
             raise ConfigError(f"expected a store URL or a PersisterRef, got {type(target).__name__}")
         self.target = target
-        self._batchless = isinstance(target, PersisterRef)
         self._start_timeout = 0.0
         self._core = Core(restart, limits, Random(), allowed_exceptions(target))
         self._shell = Shell(self._core, launcher, self._make_config)
@@ -104,12 +110,14 @@ class Supervisor:
             if failure is None and not self._core.greeted:
                 why = "stop() was called" if self._core.stopping else "its launch outlasts the start deadline"
                 failure = WorkerStartFailed(f"the worker did not start: {why}")
-            durable = self._core.backlog.submitted
+            durable, behind = self._core.backlog.submitted, self._core.behind
         if failure is not None:
             self._shell.thread.join(self._core.policy.kill_timeout_s)
             if self._core.ended:
                 _running.discard(self)
             raise failure
+        if behind is not None:
+            log.critical(OLD_BACKUP, behind.store, behind.mark)
         return durable
 
     def _abort(self) -> None:
@@ -193,7 +201,7 @@ class Supervisor:
         Raises `Backlogged` (never while `writable`), `ConfigError` for a bad key or a supervisor that is not running,
         and the failure once the supervisor failed for good.
         """
-        if self._batchless:
+        if not self._core.batches:
             raise ConfigError("a persister has no atomic batches: use snapshot(), or a store URL")
         shell = self._shell
         if shell.forked:
@@ -337,7 +345,57 @@ class Supervisor:
             yield from page
             after = page[-1][0].name
 
+    # -- recovery mode ------------------------------------------------------------------------------------------------
+
+    @property
+    def behind(self) -> Behind | None:
+        """Set in recovery mode: the store is older than its high-water mark (``?high-water=PATH``) says.
+
+        It lasts over restarts, and over commits beyond the mark, until `proven_current()`. This is where code that
+        sends something which only a current state may send has to ask: everything else goes on as always.
+        """
+        self._refuse_fork()
+        with self._lock:
+            return self._core.behind
+
+    def proven_current(self) -> None:
+        """Recovery mode ends, durably: whoever could have seen a newer state has proved that there is none.
+
+        Blocks for the disk, as `read`; does nothing out of recovery mode. Raises as `commit`, and `StoreUnavailable`,
+        `StoreUnwritable` or `StoreFull` if the mark cannot be written: then it is still on.
+        """
+        if self.behind is None:
+            return
+        # Even if nothing was written since: from here on the store's newest number is one that the mark never saw.
+        self.commit({})
+        self._ask(Kind.CURRENT, [])
+        with self._lock:
+            self._core.behind = None
+
+    # -- backups ------------------------------------------------------------------------------------------------------
+
+    def backup(self, directory: str | os.PathLike[str]) -> BackupReport:
+        """Make a backup of the store in use: a store of its own at `directory`, which must be new or empty, as this one
+        is after some commit, which is none before the newest submitted so far. Commits and reads go on meanwhile.
+
+        Blocks until it is durable; from asyncio, call it in a thread. A worker that dies is no end of it: it is begun
+        anew. Until it is complete it is called ``directory.partial``. Raises `ConfigError` for a place where it cannot
+        be, and for a backend that has no such thing (sqlite: has), `StoreError`s that name the file that failed, and
+        `WorkerError` if three workers died over it, or stop() came before its end. Then nothing is left of it, unless
+        the worker was killed: what it left is removed by the next backup to the same place.
+        """
+        report = self._answer(Kind.BACKUP, [os.fsencode(os.path.abspath(directory))])
+        assert isinstance(report, BackupReport)
+        return report
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
     def _ask(self, kind: Kind, fields: list[object]) -> Found:
+        found = self._answer(kind, fields)
+        assert isinstance(found, list)
+        return found
+
+    def _answer(self, kind: Kind, fields: list[object]) -> Found | BackupReport:
         self._refuse_fork()
         self._refuse_own_thread()
         with self._lock:
@@ -351,6 +409,8 @@ class Supervisor:
                 raise self._core.failure() or WorkerError("the supervisor was stopped before the worker answered")
         if isinstance(request.answer, RemoteException):
             raise request.answer.rebuild()
+        if isinstance(request.answer, WorkerError):
+            raise request.answer
         return request.answer
 
     # -- health -------------------------------------------------------------------------------------------------------
@@ -382,6 +442,7 @@ class Supervisor:
                 rss_bytes=vitals.rss_bytes if vitals else None,
                 cpu_percent=self._shell.cpu_percent,
                 write_bytes=vitals.write_bytes if vitals else None,
+                behind=core.behind,
             )
             syncs = list(core.syncs)
         # Sorted outside the lock: no submit waits for whoever looks at its health.

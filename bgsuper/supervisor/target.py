@@ -17,7 +17,8 @@ MAX_CONFIG: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PersisterRef:
-    """A class that the worker imports, makes and calls (`Persister`).
+    """A class that the worker imports, makes and calls: a `Persister`, or, if it has ``apply``, a store of the user's
+    own (`bgsuper.store.conformance` says how to write one).
 
     `path` is "package.module:Class", `config` its keyword arguments (plain values that msgpack carries), `raises` the
     exceptions of its own that may come back as themselves: those whose attributes are plain values and which load with

@@ -4,7 +4,7 @@ The order at start binds: signals first (the terminal's Ctrl-C is the host's to 
 opened and locked, and HELLO goes out only when all that it claims is durable. Whatever ends the worker early goes to
 the host as an ERROR message with a verdict:
 
-    fatal         the host must not try again: a bad store, a bad URL, a user's persister
+    fatal         the host must not try again: a bad store, a bad URL, what a user's persister or store says itself
     sync          the disk refused a sync: try once more with a fresh process that distrusts the page cache
     unavailable   no space or descriptors even to open the store, or to go on without a host: a first start fails, a
                   successor waits
@@ -20,19 +20,25 @@ import signal
 import socket
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..errors import BgsuperError, FrameError, StoreError, StoreFull, StoreUnavailable, SyncFailed
 from ..ipc.config import WorkerConfig
 from ..ipc.frames import Kind
 from ..ipc.remote import Allowed, describe
-from ..store.api import Store
-from ..store.sqlite import SQLiteStore
+from ..store.api import Opened, Store
+from ..store.schemes import Disk, Opening, make_store
 from ..store.url import parse
 from . import orphan
+from .control import account, serving, socket_path
 from .inbox import Inbox
 from .link import Link
 from .persister import PersisterStore
+from .users import Whose, users_store, whose
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from .high_water import MarkLane
 
 
 def main(arguments: list[str]) -> int:
@@ -53,22 +59,32 @@ def main(arguments: list[str]) -> int:
     # Whether it crashes or hangs, its host learns where; from C, so that a thread which keeps the GIL is no obstacle.
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    allowed, users_persister = Allowed(), False
+    allowed, owner = Allowed(), Whose.OURS
     try:
         config = WorkerConfig.from_message(link.receive_first())
-        users_persister = config.persister is not None
         allowed = Allowed(tuple(config.raises))
-        store = make_store(config)
-        opened = store.open()
+        if config.persister is not None:
+            sys.path[:] = config.sys_path
+            owner = whose(config.persister)
+        store = configured(config, owner)
+        mark_path = marked(config)
+        opened = owner.checked(store.open())
+        mark = open_mark(mark_path, opened, required=config.check) if mark_path is not None else None
         inbox = Inbox()
-        writer = Writer(store, opened, link, inbox, allowed, users_persister=users_persister)
+        batchless = owner is Whose.USERS_PERSISTER
+        writer = Writer(store, opened, link, inbox, allowed, users_persister=batchless, mark=mark)
         # The reader first: a worker that cannot have its threads must not say that it is up.
         link.start(inbox, config.host_pid, writer.progress, partial(orphan.mind, config.host_pid, writer.progress))
-        link.greet([opened.epoch, opened.last_commit, opened.last_seq, store.atomic])
-        writer.run()
+        last_seq, behind = mark.claims() if mark is not None else (opened.last_seq, None)
+        with serving(control_path(config), inbox, account(store, writer.progress, config.host_pid)):
+            link.greet([opened.epoch, opened.last_commit, last_seq, None if batchless else bool(store.atomic), behind])
+            writer.run()
+        if mark is not None:
+            # While the store's lock is ours: what guards the store guards its mark.
+            mark.close()
         store.close()
     except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError too: the host must learn why
-        link.send(Kind.ERROR, 0, [verdict(error, users_persister), describe(error, allowed=allowed)])
+        link.send(Kind.ERROR, 0, [verdict(error, owner.users_word(error)), describe(error, allowed=allowed)])
         return 1
     return 0
 
@@ -90,9 +106,9 @@ class Terminated:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def verdict(error: BaseException, users_persister: bool) -> str:
-    """What the host should make of `error`: see the module's docstring."""
-    if users_persister and isinstance(error, Exception):
+def verdict(error: BaseException, users_word: bool) -> str:
+    """What the host should make of `error`, or of the user's own word: see the module's docstring."""
+    if users_word:
         return "fatal"
     if isinstance(error, SyncFailed):
         return "sync"
@@ -103,27 +119,41 @@ def verdict(error: BaseException, users_persister: bool) -> str:
     return "crash"
 
 
-def make_store(config: WorkerConfig) -> Store:
+def configured(config: WorkerConfig, owner: Whose) -> Store:
     """The store that CONFIG names, not yet opened. Raises `ConfigError`."""
     if config.persister is not None:
-        sys.path[:] = config.sys_path
-        return PersisterStore(config.persister, dict(config.persister_config))
+        make = users_store if owner is Whose.USERS_STORE else PersisterStore
+        return make(config.persister, dict(config.persister_config))
     url = parse(str(config.url))
-    open_store = partial(
-        SQLiteStore,
-        url.path,
-        host_pid=config.host_pid,
-        distrust_cache=config.distrust_cache,
-        check=config.check,
-        lock_timeout_s=config.lock_timeout_s,
-    )
+    opening = Opening(config.host_pid, config.distrust_cache, config.check, config.lock_timeout_s)
     if "faults" not in url.options:
-        return open_store()
+        return make_store(url, opening)
     # Only whoever asks for faults loads them.
     from ..faults.vfs import install
 
-    vfs, fsync = install(url.options["faults"])
-    return open_store(vfs=vfs, fsync=fsync)
+    return make_store(url, opening, Disk(*install(url.options["faults"])))
+
+
+def marked(config: WorkerConfig) -> str | None:
+    """Where the high-water mark of the store that CONFIG names is kept, if it names one. Raises `ConfigError`."""
+    url = parse(config.url) if config.url is not None else None
+    if url is None or "high-water" not in url.options:
+        return None
+    from ..store.high_water import mark_path
+
+    return mark_path(url)
+
+
+def open_mark(path: str, opened: Opened, *, required: bool) -> MarkLane | None:
+    """Hold the store as it was `opened` against its mark, and keep that up from now on; see `high_water.open_lane`."""
+    from .high_water import open_lane
+
+    return open_lane(path, opened, required=required)
+
+
+def control_path(config: WorkerConfig) -> str | None:
+    """Where the control socket of the store that CONFIG names lies, if it has one."""
+    return socket_path(parse(config.url)) if config.url is not None else None
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The inbox: what the reader and the snapshot lane hand to the writer, in order."""
+"""The inbox: what the reader, the snapshot lane and the control socket hand to the writer, in order."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from threading import Condition
 from typing import NamedTuple
 
@@ -32,7 +33,15 @@ class Closed(NamedTuple):
     error: Exception | None
 
 
-Item = Commits | Message | SnapshotDone | Closed
+class BackupOrder(NamedTuple):
+    """A backup that somebody asked for, the host or a command."""
+
+    directory: str  #: absolute
+    answer: Callable[[list[object]], None]  #: takes the fields of a REPLY; never waits for long
+    wanted: Callable[[], bool] = lambda: True  #: whether anybody still waits for the answer
+
+
+Item = Commits | Message | SnapshotDone | Closed | BackupOrder
 
 
 def arrived(message: Message) -> Item:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 from ..errors import ConfigError, NotFound
 from ..key import MANAGER, NETWORK_GRAPH, SCORER, Key, Seq
 from ..store.api import Batch, Opened, SnapshotFile
+from .users import load
 
 #: Which method of a persister takes which key.
 METHODS = {MANAGER: "persist_manager", NETWORK_GRAPH: "persist_graph", SCORER: "persist_scorer"}
@@ -70,19 +70,3 @@ class PersisterStore:
 
     def close(self) -> None:
         """Nothing to do."""
-
-
-def load(path: str) -> Callable[..., object]:
-    """The class that "pkg.mod:Class" names; `ConfigError` with Python's own words if there is none."""
-    module, colon, name = path.partition(":")
-    if not (colon and module and name):
-        raise ConfigError(f"expected a persister as 'package.module:Class', got {path!r:.200}")
-    try:
-        found: object = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise ConfigError(f"the persister {path} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"expected {path} to name a class, got {type(found).__name__}")
-    return found

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, FrameError, NotFound, StoreError, StoreFull, StoreUnavailable
 from ..ipc.frames import Kind
@@ -20,17 +22,22 @@ from ..ipc.messages import Commit, Message
 from ..ipc.remote import Allowed, describe
 from ..key import Key, Seq, check_key
 from ..store.api import Opened, SnapshotFile, Store
-from .inbox import Closed, Commits, Inbox, Item, SnapshotDone
+from .backups import Backups, backup_directory
+from .inbox import BackupOrder, Closed, Commits, Inbox, Item, SnapshotDone
 from .link import Link
 from .snapshots import SnapshotLane
+
+if TYPE_CHECKING:
+    from .high_water import MarkLane
 
 #: A transaction takes at most this many commits and bytes; the rest waits for the next, so that acks keep coming.
 GROUP_COMMITS = 1024
 GROUP_BYTES = 16 * 1024 * 1024
 #: How long nothing must come before the store does its chores.
 IDLE_S = 0.05
-#: First and longest pause between two tries on a full disk.
-RETRY_FIRST_S, RETRY_MAX_S = 0.05, 2.0
+#: First and longest pause between two tries on a full disk. What an orphan has received is durable within a second of
+#: when it can be, so it may not sleep through most of that.
+RETRY_FIRST_S, RETRY_MAX_S = 0.05, 0.5
 #: How long a worker whose host is gone goes on trying.
 ORPHAN_PATIENCE_S = 10.0
 #: How much one SCAN page carries unless a single value is larger.
@@ -41,18 +48,29 @@ class Writer:
     """Owns the open store on the main thread, from HELLO to the last acknowledgement."""
 
     def __init__(
-        self, store: Store, opened: Opened, link: Link, inbox: Inbox, allowed: Allowed, *, users_persister: bool = False
+        self,
+        store: Store,
+        opened: Opened,
+        link: Link,
+        inbox: Inbox,
+        allowed: Allowed,
+        *,
+        users_persister: bool = False,
+        mark: MarkLane | None = None,
     ) -> None:
         self._store, self._link, self._inbox, self._allowed = store, link, inbox, allowed
         self._users_persister = users_persister
+        self._mark = mark
         self._epoch = opened.epoch
         self._last = opened.last_commit
         self._lane = SnapshotLane(store, inbox)
+        self._backups = Backups(store, allowed, opened.epoch)
         #: Snapshots under way, and for each such key the newest commit that touched it meanwhile.
         self._under_way: dict[Key, int] = {}
         self._overtaken: dict[Key, Seq] = {}
         self._closed = False
         self._idle_s = IDLE_S
+        self._served_at = 0.0
         self.phase = "idle"
         self.done = 0  #: how many pieces of work were finished, of whatever kind
 
@@ -65,12 +83,34 @@ class Writer:
         """Serve until the host closes the pipe or asks for the end; then everything that came is durable."""
         while not (self._closed and not self._under_way and not len(self._inbox)):
             self.phase = "idle"
-            items = self._inbox.take(self._idle_s if self._store.has_idle_work and not self._closed else None)
+            items = self._inbox.take(self._patience())
             if items:
                 self._serve(items)
-            elif self._store.has_idle_work:
+            elif self._store.has_idle_work and self._is_quiet():
                 self._do_chores()
+            if self._backups.pause is not None:
+                self._step_backup(came=bool(items))
+        self._backups.stop()
         self._lane.stop()
+
+    def _patience(self) -> float | None:
+        """How long to wait for something to come."""
+        if self._closed:
+            return None
+        if self._backups.pause is not None:
+            return self._backups.pause
+        return self._idle_s if self._store.has_idle_work else None
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing came for so long that chores are due; beside a backup, `_patience` does not tell."""
+        return self._backups.pause is None or time.monotonic() - self._served_at >= self._idle_s
+
+    def _step_backup(self, *, came: bool) -> None:
+        self.phase = "backup"
+        if came:
+            self._served_at = time.monotonic()
+        if self._backups.step():
+            self.done += 1
 
     def _do_chores(self) -> None:
         self.phase = "checkpoint"
@@ -102,12 +142,12 @@ class Writer:
             self.done += 1
         self._commit(group)
 
-    def _handle(self, item: Message | SnapshotDone | Closed) -> None:
+    def _handle(self, item: Message | SnapshotDone | Closed | BackupOrder) -> None:
         match item:
             case SnapshotDone():
                 self._finish_snapshot(item)
             case Closed(error):
-                self._closed = True
+                self._close()
                 if error is not None:
                     raise error
             case Message(kind=Kind.SNAPSHOT):
@@ -118,10 +158,21 @@ class Writer:
                 self._reply(item, self._read(item))
             case Message(kind=Kind.SCAN):
                 self._reply(item, self._scan(item))
+            case Message(kind=Kind.CURRENT):
+                self._prove_current(item)
+            case BackupOrder():
+                self._backups.add(item)
+            case Message(kind=Kind.BACKUP):
+                answer = partial(self._link.send, Kind.REPLY, item.seq)
+                self._backups.add(BackupOrder(backup_directory(item.fields), answer))
             case Message(kind=Kind.SHUTDOWN):
-                self._closed = True
+                self._close()
             case _:
                 raise FrameError(f"no host sends {item.kind.name} at this point")
+
+    def _close(self) -> None:
+        self._closed = True
+        self._backups.give_up()
 
     # -- commits ------------------------------------------------------------------------------------------------------
 
@@ -138,6 +189,8 @@ class Writer:
             if self._under_way:
                 self._note_overtaken(fresh)
         self._link.send(Kind.ACK, self._last, [time.monotonic() - began, len(fresh)])
+        if self._mark is not None:
+            self._mark.acknowledged(self._last)
 
     def _without_duplicates(self, group: list[list[Commit]]) -> list[Commit]:
         last = self._last
@@ -216,12 +269,21 @@ class Writer:
                 self._under_way[key] = message.seq
                 self._lane.write(message, key, pause=RETRY_MAX_S)
                 return
-        elif written and isinstance(error, StoreError) and not self._users_persister:
+        elif written and not self._users_persister:
             raise error  # the commit lane itself failed
         if critical:
             raise error
         fields = describe(error, allowed=self._allowed, seq=message.seq, epoch=self._epoch)
         self._link.send(Kind.SNAPSHOT_FAILED, message.seq, fields)
+
+    # -- the high-water mark ------------------------------------------------------------------------------------------
+
+    def _prove_current(self, request: Message) -> None:
+        if self._mark is None:
+            text = "this worker has no high-water mark; its log says why: mend that, and restart the host"
+            self._reply(request, StoreUnavailable(text))
+        else:
+            self._mark.prove_current(lambda error: self._reply(request, error or []))
 
     # -- reads --------------------------------------------------------------------------------------------------------
 

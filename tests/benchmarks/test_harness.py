@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from benchmarks.harness import at_least, at_most, percentile
+from benchmarks.harness import at_least, at_most, medians, percentile
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 5), (0.9, 9), (0.99, 10), (1.0, 10)])
@@ -28,3 +28,9 @@ def test_a_limit_is_inclusive() -> None:
     assert not at_most("", 1.1, 1.0, "ms").holds
     assert at_least("", 1.0, 1.0, "ms").holds
     assert not at_least("", 0.9, 1.0, "ms").holds
+
+
+def test_the_median_is_of_each_figure_by_itself() -> None:
+    """One run that was disturbed in one figure moves no other."""
+    runs = [{"a": 1.0, "b": 30.0}, {"a": 99.0, "b": 10.0}, {"a": 2.0, "b": 20.0}]
+    assert medians(runs) == {"a": 2.0, "b": 20.0}

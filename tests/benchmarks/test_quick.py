@@ -13,7 +13,8 @@ import pytest
 from benchmarks import syscalls
 from benchmarks.harness import ROOT, Figures
 from benchmarks.run_all import BENCHMARKS, summary
-from tests.supervisor.frozen import NoDisk, mounted
+from bgsuper.torture.power.frozen import mounted
+from bgsuper.torture.power.loopmount import NoDisk
 
 #: How many claims of kind "count" each makes by itself, and how many more with strace.
 COUNTS = {
@@ -23,6 +24,10 @@ COUNTS = {
     "recovery": (0, 0),
     "unkillable": (1, 0),
     "detection": (3, 0),
+    "pages": (2, 0),
+    "checkpoints": (1, 0),
+    "snapshots": (1, 0),
+    "stores": (1, 3),
 }
 
 

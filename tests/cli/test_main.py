@@ -11,8 +11,17 @@ from bgsuper import __version__
 from bgsuper.cli.main import bgsuper, main
 
 
+def _below(command: click.Command) -> dict[str, click.Command]:
+    """The commands of a group, also of one that imports them when they are asked for."""
+    if not isinstance(command, click.Group):
+        return {}
+    context = click.Context(command)
+    below = {name: command.get_command(context, name) for name in command.list_commands(context)}
+    return {name: each for name, each in below.items() if each is not None}
+
+
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    below = command.commands.items() if isinstance(command, click.Group) else ()
+    below = _below(command).items()
     return [(path, command), *(found for name, each in below for found in _commands(each, (*path, name)))]
 
 
@@ -33,10 +42,16 @@ def test_help_names_every_option_and_says_what_it_does(
     assert command.help is not None
     assert command.help.splitlines()[0] in " ".join(text.split())
     for option in command.params:
+        if isinstance(option, click.Argument):
+            # Arguments have no help of their own: the command's speaks of them, with examples.
+            metavar = option.make_metavar(click.Context(command)).strip("[]")
+            assert metavar in f"{command.help} {command.epilog}", option.name
+            assert "Examples:" in text
+            continue
         assert isinstance(option, click.Option)
         assert option.help, option.name
         assert all(name in text for name in option.opts)
-    for name in command.commands if isinstance(command, click.Group) else ():
+    for name in _below(command):
         assert f"\n  {name} " in text
 
 

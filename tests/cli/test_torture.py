@@ -86,7 +86,7 @@ def test_keep_keeps(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--store", "sqlite://{used}"], "expected a new or an empty directory"),
         (["--store", "sqlite://{used}/file/x"], "expected a directory to write in"),
-        (["--store", "postgres://x"], "expected a store URL that starts with sqlite"),
+        (["--store", "postgres://x"], "expected a store URL that starts with file or memory or sqlite"),
         (["--minutes", "0"], "see bgsuper torture --help"),
         (["--kills", "0"], "see bgsuper torture --help"),
         (["--json", "{used}/none/report.json"], "name another with --json"),

@@ -250,7 +250,7 @@ BUGS: Final = (
     Bug(
         "no epoch bump",
         "each open of the store commits a new epoch before it claims anything",
-        (Edit("bgsuper/store/sqlite.py", "SET epoch = max(epoch, ?) + 1", "SET epoch = max(epoch, ?)"),),
+        (Edit("bgsuper/store/sqlite.py", "max(identity.epoch, recorded) + 1", "max(identity.epoch, recorded, 1)"),),
         ("tests/store/test_sqlite.py::test_a_new_store_starts_at_nothing",),
     ),
     Bug(
@@ -259,12 +259,13 @@ BUGS: Final = (
         (
             Edit(
                 "bgsuper/worker/__main__.py",
-                "        opened = store.open()\n",
-                "        link.greet([1, 0, 0, store.atomic])\n        opened = store.open()\n",
+                "        opened = owner.checked(store.open())\n",
+                "        link.greet([1, 0, 0, True, None])\n        opened = owner.checked(store.open())\n",
             ),
             Edit(
                 "bgsuper/worker/__main__.py",
-                "        link.greet([opened.epoch, opened.last_commit, opened.last_seq, store.atomic])\n",
+                "            link.greet([opened.epoch, opened.last_commit, last_seq, None if batchless else "
+                "bool(store.atomic), behind])\n",
                 "",
             ),
         ),
@@ -281,5 +282,49 @@ BUGS: Final = (
             ),
         ),
         ("tests/worker/test_heartbeat.py::test_a_busy_stream_starves_no_heartbeat",),
+    ),
+    # -- the high-water mark ------------------------------------------------------------------------------------------
+    Bug(
+        "mark before the sync",
+        "a mark is never ahead of what is durable",
+        (
+            Edit(
+                "bgsuper/worker/writer.py",
+                "            self._persistently(lambda: self._store.apply(fresh))\n",
+                "            self._mark and self._mark.acknowledged(fresh[-1].seq)\n"
+                "            self._persistently(lambda: self._store.apply(fresh))\n",
+            ),
+        ),
+        ("tests/worker/test_high_water.py::test_a_worker_that_dies_at_any_step_never_leaves_its_store_behind",),
+    ),
+    Bug(
+        "durable record overwritten",
+        "a write of the mark that is torn leaves the record before it",
+        (Edit("bgsuper/store/high_water.py", "1 - self._durable_slot)", "self._newest.serial % 2)"),),
+        ("tests/store/test_high_water.py::test_it_is_rewritten_in_place",),
+    ),
+    Bug(
+        "behind forgotten",
+        "commits made in recovery mode do not hide that the store is an old backup",
+        (
+            Edit(
+                "bgsuper/store/high_water.py",
+                "mark._replace(highest=acknowledged, epoch=epoch)",
+                "mark._replace(highest=acknowledged, epoch=epoch, behind=None)",
+            ),
+        ),
+        ("tests/store/test_high_water.py::test_a_store_below_its_mark_is_behind_until_proved_current",),
+    ),
+    Bug(
+        "lost numbers again",
+        "no number of a lost future comes again",
+        (Edit("bgsuper/store/high_water.py", "else Seq(highest + BEYOND)", "else last_commit"),),
+        ("tests/store/test_high_water.py::test_numbers_of_the_lost_future_do_not_come_again",),
+    ),
+    Bug(
+        "silence ends recovery mode",
+        "nothing but a proof ends recovery mode",
+        (Edit(_CORE, "self.behind = behind or self.behind", "self.behind = behind"),),
+        ("tests/supervisor/test_high_water.py::test_nothing_but_a_proof_ends_it",),
     ),
 )

@@ -89,12 +89,12 @@ def test_what_open_claims_survives_a_power_cut(tmp_path: Path, plan: Plan, power
 
     killed_worker(tmp_path, plan, arm)
     store = new_store(tmp_path / "disk" / "store", vfs=power.name, fsync=power.fsync)
-    assert store.open() == (2, 2, 2)
+    assert store.open()[:3] == (2, 2, 2)
     assert content(store) == TWO
     die(store)
     power.cut()
     after = new_store(tmp_path / "disk" / "store")
-    assert after.open() == (3, 2, 2)
+    assert after.open()[:3] == (3, 2, 2)
     assert content(after) == TWO
     after.close()
 
@@ -109,7 +109,7 @@ def test_without_the_successor_the_commit_was_not_durable(tmp_path: Path, plan: 
     killed_worker(tmp_path, plan, arm)
     power.cut()
     store = new_store(tmp_path / "disk" / "store")
-    assert store.open() == (2, 1, 1)
+    assert store.open()[:3] == (2, 1, 1)
     assert content(store) == ONE
     store.close()
 

@@ -9,7 +9,8 @@ import apsw
 import pytest
 
 from bgsuper.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreUnwritable, SyncFailed
-from bgsuper.store.failures import from_os_error, from_sqlite_error
+from bgsuper.store.failures import from_os_error
+from bgsuper.store.sqlite_failures import from_sqlite_error
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,50 @@ def test_a_lock_that_is_a_directory(tmp_path: Path) -> None:
         new_store(tmp_path).open()
 
 
+def test_who_only_looks_shares_the_lock(tmp_path: Path) -> None:
+    """With others who look; a writer waits for all of them, and says why if it waits in vain. Who looks waits for no
+    writer."""
+    path = str(tmp_path / "lock")
+    assert WriterLock.acquire_existing(path) is None
+    assert not (tmp_path / "lock").exists()
+    writer = WriterLock.acquire(path, 0.0)
+    writer.record(Holder(7, os.getpid(), 3), os.fsync)
+    content = (tmp_path / "lock").read_bytes()
+    with pytest.raises(StoreLocked, match="process 7 holds it at epoch 3") as caught:
+        WriterLock.acquire_existing(path)
+    assert (caught.value.pid, caught.value.epoch) == (7, 3)
+    writer.release()
+    first, second = WriterLock.acquire_existing(path), WriterLock.acquire_existing(path)
+    assert first is not None
+    assert second is not None
+    assert first.holder() == Holder(7, os.getpid(), 3)
+    for looking in (first, second):
+        # Its host lives, but nobody writes.
+        with pytest.raises(StoreLocked, match="somebody looks into the store"):
+            WriterLock.acquire(path, 0.0)
+        looking.release()
+    WriterLock.acquire(path, 0.0).release()
+    assert (tmp_path / "lock").read_bytes() == content
+
+
+def test_a_writer_begins_when_nobody_looks_any_more(tmp_path: Path) -> None:
+    """Within its patience."""
+    (tmp_path / "lock").touch()
+    looking = WriterLock.acquire_existing(str(tmp_path / "lock"))
+    assert looking is not None
+    timer = threading.Timer(0.1, looking.release)
+    timer.start()
+    WriterLock.acquire(str(tmp_path / "lock"), 30.0).release()
+    timer.join()
+
+
+def test_what_is_no_lock_file_keeps_out_who_looks(tmp_path: Path) -> None:
+    """A symbolic link, or a lock that was replaced in the meantime: a typed error."""
+    (tmp_path / "lock").symlink_to("elsewhere")
+    with pytest.raises(StoreUnwritable, match="lock"):
+        WriterLock.acquire_existing(str(tmp_path / "lock"))
+
+
 @given(
     st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
 )

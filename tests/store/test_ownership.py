@@ -8,13 +8,22 @@ import sqlite3
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bgsuper.errors import ConfigError, StoreCorrupt, StoreError, StoreForeign, StoreTooNew, StoreUnwritable
+from bgsuper.errors import (
+    ConfigError,
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreSealed,
+    StoreTooNew,
+    StoreUnwritable,
+)
 from bgsuper.key import Seq
 from bgsuper.store.connection import check_sqlite_version
-from bgsuper.store.database import APPLICATION_ID
+from bgsuper.store.database import APPLICATION_ID, SCHEMA_VERSION
 
 from .stores import DATABASE, GRAPH, commit, key, new_store, opened
 
@@ -28,9 +37,9 @@ def tree(directory: Path) -> dict[str, bytes | None]:
     }
 
 
-def a_store(directory: Path) -> Path:
+def a_store(directory: Path, **options: Any) -> Path:
     """A store with a record, a snapshot and a WAL, whose worker was killed."""
-    with opened(directory / "origin") as store:
+    with opened(directory / "origin", **options) as store:
         store.apply([commit(1, {key("a"): b"1" * 5000})])
         store.adopt_snapshot(store.write_snapshot(GRAPH, Seq(2), b"graph"))
         store.idle()
@@ -40,10 +49,10 @@ def a_store(directory: Path) -> Path:
     return directory / "store"
 
 
-def refused(directory: Path, error: type[StoreError], match: str) -> None:
+def refused(directory: Path, error: type[StoreError], match: str, **options: Any) -> None:
     before = tree(directory)
     with pytest.raises(error, match=match) as caught:
-        new_store(directory).open()
+        new_store(directory, **options).open()
     assert type(caught.value) is error
     assert tree(directory) == before
 
@@ -104,8 +113,34 @@ def test_a_later_version_is_too_new(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     with open(store / DATABASE, "r+b") as file:
         file.seek(60)
-        file.write(struct.pack(">I", 2))
-    refused(store, StoreTooNew, "schema 2, this one knows 1")
+        file.write(struct.pack(">I", SCHEMA_VERSION + 1))
+    refused(store, StoreTooNew, f"schema {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}")
+
+
+def test_a_version_before_the_first_release_is_foreign(tmp_path: Path) -> None:
+    """A smaller schema version in the header: nobody but us has such a store."""
+    for version in range(SCHEMA_VERSION):
+        store = a_store(tmp_path / str(version))
+        with open(store / DATABASE, "r+b") as file:
+            file.seek(60)
+            file.write(struct.pack(">I", version))
+        refused(store, StoreForeign, "before its first release")
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "says"),
+    [
+        (b"a" * 16, b"", "is sealed, and no key was given: add"),
+        (b"", b"b" * 16, "is not sealed, but a key was given: leave"),
+        (b"a" * 16, b"b" * 16, "sealed with another key"),
+    ],
+)
+def test_the_wrong_seal_is_refused(tmp_path: Path, stored: bytes, given: bytes, says: str) -> None:
+    """One key too few, too many, or another one: before a byte is written. The right one opens it."""
+    store = a_store(tmp_path, seal=stored)
+    refused(store, StoreSealed, says, seal=given)
+    with opened(store, seal=stored) as found:
+        assert found.read(key("b")) == b"2" * 5000
 
 
 def test_a_later_version_in_the_wal_is_too_new(tmp_path: Path) -> None:
@@ -116,7 +151,7 @@ def test_a_later_version_in_the_wal_is_too_new(tmp_path: Path) -> None:
     shutil.copytree(directory, tmp_path / "copy")
     source.close()
     header = (tmp_path / "copy" / DATABASE).read_bytes()[:100]
-    assert struct.unpack_from(">I4xI", header, 60) == (1, APPLICATION_ID)
+    assert struct.unpack_from(">I4xI", header, 60) == (SCHEMA_VERSION, APPLICATION_ID)
     assert (tmp_path / "copy" / f"{DATABASE}-wal").stat().st_size > 0
     (tmp_path / "copy" / f"{DATABASE}-shm").unlink(missing_ok=True)
     refused(tmp_path / "copy", StoreTooNew, "schema 9")

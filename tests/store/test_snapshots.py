@@ -28,7 +28,7 @@ def test_a_snapshot_is_a_value_once_adopted(tmp_path: Path) -> None:
         store.adopt_snapshot(snapshot)
         assert store.read(GRAPH) == b"graph" * 100_000
     store = new_store(tmp_path)
-    assert store.open() == (2, 0, 5)
+    assert store.open()[:3] == (2, 0, 5)
     assert store.read(GRAPH) == b"graph" * 100_000
     store.close()
 
@@ -83,7 +83,7 @@ def test_the_replaced_file_goes(tmp_path: Path) -> None:
         settle()
         assert files(tmp_path) == []
     store = new_store(tmp_path)
-    assert store.open() == (2, 5, 5)
+    assert store.open()[:3] == (2, 5, 5)
     with pytest.raises(NotFound):
         store.read(GRAPH)
     store.close()

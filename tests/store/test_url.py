@@ -23,6 +23,8 @@ from bgsuper.store.url import StoreURL, parse
         ("sqlite:///s?faults=/tmp/plan", "/s", {"faults": "/tmp/plan"}),
         ("sqlite:s?faults=a%26b%3Dc", "s", {"faults": "a&b=c"}),
         ("sqlite:s?", "s", {}),
+        ("sqlite:s?key-file=/etc/a%20key&compress=zstd", "s", {"key-file": "/etc/a key", "compress": "zstd"}),
+        ("sqlite:s?key-env=NODE_KEY", "s", {"key-env": "NODE_KEY"}),
     ],
 )
 def test_what_is_meant(url: str, path: str, options: dict[str, str]) -> None:
@@ -30,12 +32,17 @@ def test_what_is_meant(url: str, path: str, options: dict[str, str]) -> None:
     assert parse(url) == StoreURL("sqlite", path, options)
 
 
+def test_memory_is_nowhere() -> None:
+    """Neither a path nor an option."""
+    assert parse("memory:") == parse("Memory:?") == StoreURL("memory", "", {})
+
+
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
         ("/var/lib/node", "sqlite:///path"),
         ("", "sqlite:///path"),
-        ("postgres://host/db", "starts with sqlite"),
+        ("postgres://host/db", "starts with "),
         ("sqlite://dir", "write sqlite:dir if it is relative, sqlite:///dir if absolute"),
         ("sqlite://dir/sub", "sqlite:dir/sub if it is relative"),
         ("sqlite:", "names no directory"),
@@ -48,12 +55,18 @@ def test_what_is_meant(url: str, path: str, options: dict[str, str]) -> None:
         ("sqlite:a%ff", "UTF-8"),
         ("sqlite:a\udcff", "UTF-8"),
         ("sqlite:a#b", "write %23 for #"),
-        ("sqlite:a?mode=ro", "take the option faults, got 'mode'"),
+        ("sqlite:a?mode=ro", "got 'mode' in"),
         ("sqlite:a?faults=x&faults=y", "stands twice"),
         ("sqlite:a?faults=x&%66aults=y", "stands twice"),
         ("sqlite:a?faults=", "has no value"),
         ("sqlite:a?faults", "has no value"),
         ("sqlite:a?faults=x&", "got ''"),
+        ("sqlite:a?compress=gzip", "'compress' takes zstd alone"),
+        ("sqlite:a?a-name-that-no-option-has=1", "got a name of 25 characters"),
+        ("memory:x", "write memory: alone"),
+        ("memory:///x", "write memory: alone"),
+        ("memory:?faults=x", "memory URLs take no options, got 'faults'"),
+        ("memory:#x", "fragment"),
     ],
 )
 def test_what_cannot_be_meant(url: str, hint: str) -> None:
@@ -62,6 +75,36 @@ def test_what_cannot_be_meant(url: str, hint: str) -> None:
         parse(url)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{}",
+        "nosuch:a?key-env={}",
+        "sqlite:a?key={}",
+        "sqlite:a?{}",
+        "sqlite:a?{}=",
+        "sqlite:a?key-file=x&{}=x",
+        "sqlite:a?key-env={}&key-env=x",
+        "sqlite:a?key-env={}&compress=gzip",
+        "sqlite:a?compress={}",
+        "sqlite:a?key-env={}%",
+        "sqlite:a?key-env={}%ff",
+        "sqlite:a?key-env={}%00",
+        "sqlite:a?key-env={}#",
+        "sqlite:?key-env={}",
+        "sqlite://host?key-env={}",
+        "memory:?key-env={}",
+        "memory:x?key-env={}",
+    ],
+)
+def test_no_message_repeats_the_options(url: str) -> None:
+    """Somebody may have put a key there instead of its name. Before the question mark no key is expected."""
+    key = "0123456789abcdef" * 4
+    with pytest.raises(ConfigError) as caught:
+        parse(url.format(key))
+    assert (key[:20] in str(caught.value)) == (url == "{}")
 
 
 @given(st.text(min_size=1).filter(lambda path: "\0" not in path and path.strip("/") and not path.startswith("//")))

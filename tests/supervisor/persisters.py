@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from threading import Lock, Thread, get_ident
 
+from bgsuper.faults.disk_sleep import sleep_uninterruptibly
 from tests.ipc import exceptions
 
 
@@ -180,3 +181,21 @@ class Raises(Files):
             error = make(self._error, str(self._directory))
             error.add_note("while the manager was written")
             raise error from cause
+
+
+class Uninterruptible:
+    """A persister that writes the manager to a file, after disk-sleep of `seconds` each, so many `times`."""
+
+    def __init__(self, directory: str, seconds: float, times: int = 1) -> None:
+        self._directory, self._seconds, self._times = Path(directory), seconds, times
+
+    def persist_manager(self, data: bytes) -> None:
+        for _ in range(self._times):
+            sleep_uninterruptibly(self._seconds)
+        (self._directory / "manager").write_bytes(data)
+
+    def persist_graph(self, data: bytes) -> None:
+        """Not kept."""
+
+    def persist_scorer(self, data: bytes) -> None:
+        """Not kept."""

@@ -101,8 +101,17 @@ class Rig:
     def say(self, kind: Kind, seq: int = 0, fields: list[object] | None = None, payload: bytes = b"") -> None:
         self.core.received(Message(kind, seq, fields or [], payload), self.now)
 
-    def hello(self, last_commit: int = 0, last_seq: int = 0, *, epoch: int | None = None, atomic: bool = True) -> None:
-        self.say(Kind.HELLO, 0, [self.core.epoch + 1 if epoch is None else epoch, last_commit, last_seq, atomic])
+    def hello(
+        self,
+        last_commit: int = 0,
+        last_seq: int = 0,
+        *,
+        epoch: int | None = None,
+        atomic: bool | None = True,
+        behind: list[int] | None = None,
+    ) -> None:
+        number = self.core.epoch + 1 if epoch is None else epoch
+        self.say(Kind.HELLO, 0, [number, last_commit, last_seq, atomic, behind])
 
     def ack(self, seq: int) -> None:
         self.say(Kind.ACK, seq, [0.001, 1])

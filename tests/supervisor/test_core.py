@@ -244,9 +244,9 @@ def test_a_persisters_epochs_mean_nothing() -> None:
     """It has no fence: its epoch is its process id."""
     rig = Rig()
     rig.start()
-    rig.hello(epoch=5000, atomic=False)
+    rig.hello(epoch=5000, atomic=None)
     rig.die()
-    rig.hello(epoch=17, atomic=False)
+    rig.hello(epoch=17, atomic=None)
     assert rig.state is State.READY
     assert not rig.core.atomic
 
@@ -264,7 +264,7 @@ def test_numbers_go_on_from_the_stores_newest() -> None:
 # -- words that no worker says ----------------------------------------------------------------------------------------
 
 NONSENSE: list[tuple[Kind, int, list[object]]] = [
-    (Kind.HELLO, 0, [2, 0, 0, True]),
+    (Kind.HELLO, 0, [2, 0, 0, True, None]),
     (Kind.ACK, 4, [0.1, 1]),
     (Kind.ACK, 99, [0.1, 1]),
     (Kind.ACK, 1, []),

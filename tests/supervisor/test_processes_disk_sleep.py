@@ -21,10 +21,11 @@ from bgsuper.errors import BgsuperError, ShutdownIncomplete, StoreLocked, Worker
 from bgsuper.health import DeathCause
 from bgsuper.health import WorkerState as State
 from bgsuper.key import MANAGER, NETWORK_GRAPH
+from bgsuper.torture.power.frozen import FreezableDisk, mounted
+from bgsuper.torture.power.loopmount import NoDisk
 
-from . import frozen
-from .frozen import Disk, NoDisk, mounted
-from .hosts import PATIENCE_S, ROOT, alive, eventually, host, key, pid_of, send, state_is
+from . import persisters
+from .hosts import PATIENCE_S, ROOT, alive, eventually, key, pid_of, send, state_is
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -37,7 +38,7 @@ SLACK_S = 5.0
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path) -> Iterator[FreezableDisk]:
     """A file system of its own that can be frozen."""
     try:
         with mounted(tmp_path) as disk:
@@ -46,7 +47,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         pytest.skip(str(reason))
 
 
-def url(disk: Disk) -> str:
+def url(disk: FreezableDisk) -> str:
     return f"sqlite://{disk.path}/store"
 
 
@@ -59,7 +60,7 @@ def expected(numbers: range) -> dict[Key, bytes]:
     return {key(number): b"%d" % number for number in numbers}
 
 
-def stored(disk: Disk) -> dict[Key, bytes]:
+def stored(disk: FreezableDisk) -> dict[Key, bytes]:
     """What a fresh worker finds."""
     with Supervisor(url(disk)) as supervisor:
         return dict(supervisor.scan("app"))
@@ -98,7 +99,7 @@ def gone(pid: int) -> None:
 def sleeper(directory: Path, seconds: float, times: int = 1) -> PersisterRef:
     """A persister that is in disk-sleep for so long, so often, whenever it persists the manager."""
     config = {"directory": str(directory), "seconds": seconds, "times": times}
-    return PersisterRef(f"{frozen.__name__}:Uninterruptible", config)
+    return PersisterRef(f"{persisters.__name__}:Uninterruptible", config)
 
 
 def test_in_disk_sleep_it_is_reported_and_left_alone(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_disk_sleep_that_a_kill_ends(tmp_path: Path) -> None:
 # -- a frozen file system ---------------------------------------------------------------------------------------------
 
 
-def test_a_frozen_disk_is_reported_and_goes_on_when_thawed(disk: Disk) -> None:
+def test_a_frozen_disk_is_reported_and_goes_on_when_thawed(disk: FreezableDisk) -> None:
     """In the middle of a stream of commits: DISK_STALLED, no restart, and everything durable after the thaw."""
     with Supervisor(url(disk), restart=LOOKS) as supervisor:
         pid = pid_of(supervisor)
@@ -175,7 +176,7 @@ def test_a_frozen_disk_is_reported_and_goes_on_when_thawed(disk: Disk) -> None:
     assert stored(disk) == expected(range(2100))
 
 
-def test_a_stuck_snapshot_thread_is_seen(disk: Disk) -> None:
+def test_a_stuck_snapshot_thread_is_seen(disk: FreezableDisk) -> None:
     """The main thread only sleeps, and psutil shows that one alone: the snapshot thread's own state is looked at."""
     content = os.urandom(2**20) * 32
     with Supervisor(url(disk), restart=replace(LOOKS, hung_s=PATIENCE_S)) as supervisor:
@@ -192,7 +193,7 @@ def test_a_stuck_snapshot_thread_is_seen(disk: Disk) -> None:
         assert supervisor.health().restarts == 0
 
 
-def test_stop_is_bounded_though_nothing_can_end_the_worker(disk: Disk) -> None:
+def test_stop_is_bounded_though_nothing_can_end_the_worker(disk: FreezableDisk) -> None:
     """SIGKILL stays pending: WEDGED, then abandoned. After the thaw it dies, and the next host finds everything that
     was acknowledged."""
     supervisor = Supervisor(url(disk), restart=LOOKS)
@@ -216,7 +217,7 @@ def test_stop_is_bounded_though_nothing_can_end_the_worker(disk: Disk) -> None:
     assert expected(range(50)).items() <= found.items() <= expected(range(60)).items()
 
 
-def test_a_second_host_gets_no_worker_while_the_first_ones_is_stuck(disk: Disk) -> None:
+def test_a_second_host_gets_no_worker_while_the_first_ones_is_stuck(disk: FreezableDisk) -> None:
     """It learns that the store is locked, or that there is no HELLO; either way soon. The first goes on undisturbed."""
     with Supervisor(url(disk), restart=LOOKS) as supervisor:
         submit(supervisor, range(20))
@@ -241,7 +242,7 @@ def test_a_second_host_gets_no_worker_while_the_first_ones_is_stuck(disk: Disk) 
     assert stored(disk) == expected(range(40))
 
 
-def test_killed_from_outside_it_has_no_successor_before_it_is_dead(disk: Disk) -> None:
+def test_killed_from_outside_it_has_no_successor_before_it_is_dead(disk: FreezableDisk) -> None:
     """An operator's SIGKILL stays pending, so nothing is started beside it; after the thaw everything is replayed."""
     with Supervisor(url(disk), restart=LOOKS) as supervisor:
         pid, epoch = pid_of(supervisor), supervisor.health().epoch
@@ -263,7 +264,7 @@ def test_killed_from_outside_it_has_no_successor_before_it_is_dead(disk: Disk) -
     assert stored(disk) == expected(range(2100))
 
 
-def test_a_successor_that_cannot_open_the_store_is_not_doubled(disk: Disk) -> None:
+def test_a_successor_that_cannot_open_the_store_is_not_doubled(disk: FreezableDisk) -> None:
     """An idle worker is killed while the disk is frozen: its successor gets stuck before HELLO. It is not killed for
     being late, which would free nobody; there is no third beside it; and after the thaw it is it that goes on."""
     with Supervisor(url(disk), restart=replace(LOOKS, hello_timeout_s=1.0)) as supervisor:
@@ -312,7 +313,7 @@ EXIT_S = 10.0
 @pytest.mark.parametrize(
     ("end", "bound"), [("exits", EXIT_S), (signal.SIGTERM, 0.0), (signal.SIGKILL, 0.0)], ids=["exits", "TERM", "KILL"]
 )
-def test_a_host_ends_though_its_worker_cannot(disk: Disk, end: signal.Signals | str, bound: float) -> None:
+def test_a_host_ends_though_its_worker_cannot(disk: FreezableDisk, end: signal.Signals | str, bound: float) -> None:
     """At its own exit and at a signal's. After the thaw its orphan ends too; what was acknowledged is there, and so is,
     if the host was killed, what it had sent."""
     process = subprocess.Popen(
@@ -345,46 +346,3 @@ def test_a_host_ends_though_its_worker_cannot(disk: Disk, end: signal.Signals | 
     finally:
         process.kill()
         process.communicate()
-
-
-# -- the tools --------------------------------------------------------------------------------------------------------
-
-KILLED_TEST = """
-import os, signal, sys
-from pathlib import Path
-from tests.supervisor.frozen import mounted
-with mounted(Path(sys.argv[1])) as disk, disk.frozen():
-    print(disk.path, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def mounts() -> str:
-    return Path("/proc/mounts").read_text()
-
-
-def loop_devices_of(directory: Path) -> list[str]:
-    """The loop devices whose images lie in `directory`."""
-    backing = Path("/sys/block").glob("loop*/loop/backing_file")
-    return [str(path) for path in backing if str(directory) in path.read_text()]
-
-
-def test_a_killed_test_leaves_no_frozen_disk_behind(disk: Disk, tmp_path: Path) -> None:
-    """Its keeper thaws and unmounts: nothing on this machine hangs because a test was killed."""
-    other = tmp_path / "other"
-    other.mkdir()
-    process = host(KILLED_TEST, other)
-    output, errors = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, output) == (-signal.SIGKILL, f"{other / 'disk'}\n"), errors
-    eventually(lambda: str(other) not in mounts(), "it is unmounted")
-    eventually(lambda: not loop_devices_of(other), "its loop device is free")
-    assert str(disk.path) in mounts()
-
-
-def test_only_the_mounted_disk_is_ever_frozen(disk: Disk, tmp_path: Path) -> None:
-    """Neither a directory of the file system that the tests run from, nor what shows once the disk is unmounted."""
-    with pytest.raises(NoDisk, match="not a file system of its own"):
-        Disk(tmp_path)
-    subprocess.run(["umount", disk.path], check=True)
-    with pytest.raises(NoDisk, match="not the file system that was mounted there"):
-        disk.freeze()

@@ -20,6 +20,7 @@ from bgsuper.ipc.messages import Commit, Message
 from bgsuper.key import Key, Seq
 from bgsuper.store import database, snapshots, sqlite
 from bgsuper.store.connection import Connection
+from bgsuper.store.identity import Identity
 from bgsuper.supervisor.backlog import Backlog
 from bgsuper.supervisor.core import Core
 from bgsuper.supervisor.life import Event
@@ -315,7 +316,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @real_bug("reuse an epoch", "one-writer", "gave-up")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sqlite, "_BUMP", "UPDATE meta SET epoch = max(epoch, ?, 1)")
+    replace = Identity._replace
+
+    def without_the_bump(self: Identity, **changes: Any) -> Identity:
+        if "epoch" in changes:
+            changes["epoch"] = max(changes["epoch"] - 1, 1)
+        return replace(self, **changes)
+
+    patch.setattr(Identity, "_replace", without_the_bump)
 
 
 @real_bug("a read error taken for a missing key", "whole", "acked")

@@ -118,7 +118,7 @@ def test_each_call_of_sqlites_fails(tmp_path: Path, disk: Failing, method: str) 
         except SyncFailed:
             failures += 1
         finally:
-            if store._last_commit == 2:
+            if store._identity.last_commit == 2:
                 acknowledged = TWO
             reached = disk.calls >= n
             disk.at = 0
@@ -257,10 +257,11 @@ def test_no_memory_in_the_middle_of_a_transaction(tmp_path: Path) -> None:
             for room in (1 << 10, 1 << 14, 1 << 16, 1 << 18):
                 apsw.hard_heap_limit(used + room)
                 try:
-                    store.apply([commit(store._last_commit + 1, {key(f"n{n}"): bytes(9000) for n in range(200)})])
+                    following = store._identity.last_commit + 1
+                    store.apply([commit(following, {key(f"n{n}"): bytes(9000) for n in range(200)})])
                 except (StoreError, MemoryError):
                     refused += 1
-                    assert store._last_commit == 1
+                    assert store._identity.last_commit == 1
         finally:
             apsw.hard_heap_limit(before)
         assert refused > 0

@@ -12,10 +12,13 @@ import pytest
 
 from bgsuper.errors import NotFound, StoreCorrupt, StoreForeign, StoreTooNew
 from bgsuper.key import MANAGER, NETWORK_GRAPH, Seq
+from bgsuper.store.database import SCHEMA_VERSION
+from bgsuper.store.identity import Identity
 from bgsuper.store.sqlite import SQLiteStore
 from bgsuper.supervisor import Supervisor
 from bgsuper.torture.mutate import stores
 from bgsuper.torture.mutate.stores import DATABASE, LOCK, WAL, Broken, Original, Verdict, build, judge, write_tree
+from bgsuper.torture.mutate.views import Seen, look
 from tests.supervisor.hosts import eventually
 
 PAGE = 4096
@@ -190,6 +193,21 @@ def test_a_wal_with_a_flipped_bit(tmp_path: Path, original: Original) -> None:
     assert dropped > 20
 
 
+def test_each_byte_of_the_identity(tmp_path: Path, checkpointed: Original) -> None:
+    """Flipped: refused, with nothing changed. An epoch or a newest number that is wrong is never believed, nor is the
+    store taken for another one."""
+    content = checkpointed.files[DATABASE]
+    blob = checkpointed.opened.store_id
+    at = content.index(blob) - 1
+    for place, damaged in stores.flips(content, iter(range(at, at + len(Identity(blob).pack()))), Random(11)):
+        write_tree(tmp_path / "store", changed(checkpointed, DATABASE, damaged))
+        verdict = judge(tmp_path / "store", checkpointed)
+        assert isinstance(verdict.refused, StoreCorrupt), place
+        assert "how far it had come, is damaged" in str(verdict.refused)
+        seen = look(tmp_path / "store", checkpointed)
+        assert (seen.refused, seen.newest, seen.lost) == (None, checkpointed.newest, frozenset())
+
+
 @pytest.mark.parametrize("filler", [b"\0", b"\xff", b"S"])
 def test_a_page_that_is_gone(tmp_path: Path, original: Original, checkpointed: Original, filler: bytes) -> None:
     """A whole page of any file overwritten: as above. (The frame before the WAL's newest transaction tells where
@@ -264,7 +282,7 @@ def test_foreign_files_beside_ours(tmp_path: Path, original: Original, name: str
     assert (tmp_path / "store" / name).read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("version", [2, 255, 2**31 - 1])
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 255, 2**31 - 1])
 def test_a_later_version(tmp_path: Path, original: Original, version: int) -> None:
     """Refused as what it is, whatever else it may hold."""
     content = original.files[DATABASE]
@@ -274,6 +292,59 @@ def test_a_later_version(tmp_path: Path, original: Original, version: int) -> No
     verdict = judge(tmp_path / "store", original)
     assert isinstance(verdict.refused, StoreTooNew)
     assert "upgrade" in str(verdict.refused)
+
+
+# -- looked into -------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_of_the_undamaged_store(tmp_path: Path, original: Original, checkpointed: Original) -> None:
+    """What the tests below damage is otherwise shown whole, without a finding."""
+    for whole in (original, checkpointed):
+        write_tree(tmp_path / "store", whole.files)
+        assert look(tmp_path / "store", whole) == Seen(None, whole.newest)
+
+
+def test_a_view_of_a_database_with_a_flipped_bit(tmp_path: Path, original: Original, checkpointed: Original) -> None:
+    """Anywhere: a later version is refused as such; else all that is lost is one value, and it is named."""
+    for whole, count in ((original, 60), (checkpointed, 250)):
+        content = whole.files[DATABASE]
+        for place, damaged in stores.flips(
+            content, places(len(content), count, Random(12), *range(0, 112, 3)), Random(13)
+        ):
+            write_tree(tmp_path / "store", changed(whole, DATABASE, damaged))
+            seen = look(tmp_path / "store", whole)
+            if seen.refused is not None:
+                assert isinstance(seen.refused, StoreTooNew), place
+                assert 60 <= place < 64
+                continue
+            assert seen.newest == whole.newest, place
+            assert len(seen.lost) <= 1, place
+            assert seen.lost <= {damage.key for damage in seen.damage}, place
+
+
+def test_a_view_of_a_wal_with_a_flipped_bit(tmp_path: Path, original: Original) -> None:
+    """In any transaction but the newest: it is read on behind the damage, so that the newest state is shown. In the
+    newest: that one may be dropped whole (not promised)."""
+    content, last = original.files[WAL], newest_transaction(original)
+    for place, damaged in stores.flips(content, places(len(content), 80, Random(14), *range(0, 60, 5)), Random(15)):
+        write_tree(tmp_path / "store", changed(original, WAL, damaged))
+        seen = look(tmp_path / "store", original)
+        assert seen.refused is None
+        assert seen.newest == original.newest or last <= place < frames(original)
+        assert seen.newest >= original.newest - 1
+        assert not seen.lost
+
+
+def test_a_view_of_any_other_damage(tmp_path: Path, original: Original, checkpointed: Original) -> None:
+    """Pages that are gone, files that are cut or missing: never a wrong value, never an untyped error."""
+    for whole in (original, checkpointed):
+        for name, content in whole.files.items():
+            for at in range(0, len(content), PAGE):
+                gone = content[:at] + bytes(len(content[at : at + PAGE])) + content[at + PAGE :]
+                for damaged in (content[: at + 7], gone, None):
+                    write_tree(tmp_path / "store", changed(whole, name, damaged))
+                    seen = look(tmp_path / "store", whole)
+                    assert name == WAL or seen.refused is not None or seen.newest == whole.newest
 
 
 # -- by a real host ----------------------------------------------------------------------------------------------------

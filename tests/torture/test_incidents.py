@@ -25,6 +25,7 @@ from bgsuper.faults.plan import Plan
 from bgsuper.faults.powercut import PowerCut
 from bgsuper.health import WorkerState
 from bgsuper.key import MANAGER, NETWORK_GRAPH
+from bgsuper.store.layout import CONTROL
 from tests.store.stores import DATABASE, commit, new_store
 from tests.supervisor.hosts import PATIENCE_S, Place, eventually, freeze, pid_of, send, state_is, thaw
 
@@ -201,7 +202,7 @@ def test_an_older_copy_put_in_place_under_a_running_host(place: Place) -> None:
     supervisor = place.supervisor()
     supervisor.start(PATIENCE_S)
     supervisor.wait(supervisor.commit({HEAD: b"old"}), PATIENCE_S)
-    shutil.copytree(store, kept)
+    shutil.copytree(store, kept, ignore=shutil.ignore_patterns(CONTROL))
     supervisor.wait(supervisor.commit({HEAD: b"new"}), PATIENCE_S)
     pid = freeze(supervisor)
     store.rename(place.directory / "newest")

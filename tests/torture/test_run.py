@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
-from zlib import crc32
 
 import apsw
 import pytest
 
 from bgsuper.key import Key, Seq
+from bgsuper.store import rows
+from bgsuper.store.identity import Identity
 from bgsuper.torture.run import overseer as overseer_module
 from bgsuper.torture.run import watch as watch_module
 from bgsuper.torture.run.blows import CLEAR, Blow
@@ -122,11 +123,13 @@ def lose_a_record(workspace: Workspace) -> bool:
 
 def alter_a_value(workspace: Workspace) -> bool:
     """One bit, with a checksum of the store's own that fits."""
-    [(identifier, name, value)] = sql(workspace, "SELECT id, name, value FROM record ORDER BY id LIMIT 1")
+    [(identifier, primary, secondary, name, value)] = sql(
+        workspace, "SELECT id, primary_namespace, secondary_namespace, name, value FROM record ORDER BY id LIMIT 1"
+    )
     assert isinstance(value, bytes)
     assert isinstance(name, str)
     value = value[:-1] + bytes([value[-1] ^ 1])
-    checksum = crc32(value, crc32(name.encode()))
+    checksum = rows.checksum(Key(str(primary), str(secondary), name), value)
     sql(workspace, "UPDATE record SET value = ?, checksum = ? WHERE id = ?", (value, checksum, identifier))
     return True
 
@@ -147,8 +150,9 @@ def revert_a_snapshot(workspace: Workspace) -> bool:
 
 def add_a_record(workspace: Workspace) -> bool:
     """One that nobody submitted, in perfect order otherwise."""
-    value = value_of(Key("torture", "records", "77"), Origin(1, Seq(5), 30))
-    values = ("torture", "records", "77", crc32(value, crc32(b"77")), value)
+    key = Key("torture", "records", "77")
+    value = value_of(key, Origin(1, Seq(5), 30))
+    values = (*key, rows.checksum(key, value), value)
     sql(
         workspace,
         "INSERT INTO record(primary_namespace, secondary_namespace, name, checksum, value) VALUES(?, ?, ?, ?, ?)",
@@ -159,10 +163,11 @@ def add_a_record(workspace: Workspace) -> bool:
 
 def forget_the_last_commit(workspace: Workspace) -> bool:
     """The store's newest number is that of an older store."""
-    [(last,)] = sql(workspace, "SELECT last_commit FROM meta")
-    assert isinstance(last, int)
-    sql(workspace, "UPDATE meta SET last_commit = 1, last_snapshot = 0")
-    return last > 1
+    [(packed,)] = sql(workspace, "SELECT identity FROM meta")
+    identity = Identity.unpack(packed, "the store")
+    older = identity._replace(last_commit=Seq(1), last_snapshot=Seq(0))
+    sql(workspace, "UPDATE meta SET identity = ?", (older.pack(),))
+    return identity.last_commit > 1
 
 
 def meddle(monkeypatch: pytest.MonkeyPatch, workspace: Workspace, how: Callable[[Workspace], bool]) -> list[bool]:
@@ -252,8 +257,13 @@ def dropped(self, last_commit):
 Backlog.replay = dropped
 """
 EPOCH_REUSED = """
-from bgsuper.store import sqlite
-sqlite._BUMP = "UPDATE meta SET epoch = max(epoch, ?, 1)"
+from bgsuper.store.identity import Identity
+replace = Identity._replace
+def without_the_bump(self, **changes):
+    if "epoch" in changes:
+        changes["epoch"] = max(changes["epoch"] - 1, 1)
+    return replace(self, **changes)
+Identity._replace = without_the_bump
 from bgsuper.supervisor import core
 core.check_epoch = lambda *_: None
 """

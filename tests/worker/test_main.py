@@ -18,6 +18,7 @@ from bgsuper.errors import (
     SyncFailed,
 )
 from bgsuper.worker.__main__ import main, verdict
+from bgsuper.worker.users import Whose
 
 FATAL = (ConfigError, StoreCorrupt, StoreForeign, StoreInconsistent, StoreLocked, StoreTooNew, StoreUnwritable)
 
@@ -37,13 +38,13 @@ FATAL = (ConfigError, StoreCorrupt, StoreForeign, StoreInconsistent, StoreLocked
 )
 def test_the_verdict_on_a_store_of_ours(error: BaseException, says: str) -> None:
     """Only what a fresh process cannot mend is fatal."""
-    assert verdict(error, users_persister=False) == says
+    assert verdict(error, users_word=False) == says
 
 
 @pytest.mark.parametrize("error", [StoreFull("no"), SyncFailed("no"), RuntimeError("no"), OSError(5, "no")])
 def test_whatever_a_users_persister_raises_is_fatal(error: Exception) -> None:
     """The seed's way: the manager's error ends the processor and is not retried."""
-    assert verdict(error, users_persister=True) == "fatal"
+    assert verdict(error, Whose.USERS_PERSISTER.users_word(error)) == "fatal"
 
 
 @pytest.mark.parametrize("arguments", [[], ["3", "4"], ["x"], ["-1"], ["³"]])

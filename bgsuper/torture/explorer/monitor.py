@@ -152,7 +152,7 @@ class Monitor:
                 self.check(disk)
 
     def _hello(self, word: Say, certain: Content) -> None:
-        epoch, last_commit, last_seq, _ = word.fields
+        epoch, last_commit, last_seq, _, _ = word.fields
         if (epoch, last_commit) != (certain.epoch, certain.last_commit):
             raise Violation(
                 "acked",

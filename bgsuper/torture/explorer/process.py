@@ -119,7 +119,8 @@ class Worker:
             opened = self.opened = self.store.open()
             self.epoch = opened.epoch
             self.writer = make_writer(self.store, opened, self.link, self.inbox, self.lane)
-            self.link.send(Kind.HELLO, 0, [opened.epoch, opened.last_commit, opened.last_seq, self.store.atomic])
+            claims: list[object] = [opened.epoch, opened.last_commit, opened.last_seq, self.store.atomic, None]
+            self.link.send(Kind.HELLO, 0, claims)
 
     def serve(self, outcomes: Outcomes) -> None:
         """One pass of the writer's loop over all that waits."""

@@ -13,6 +13,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from io import BytesIO
 from operator import attrgetter
 from typing import Any, Final
 
@@ -52,8 +53,8 @@ COUNTED: Final[dict[type, tuple[str, ...]]] = {
     Content: ("values", "epoch", "last_commit", "last_snapshot", "length", "checksum"),
     Host: ("core", "gate", "frames", "messages", "questions", "now"),
     Core: (
-        "backlog", "requests", "actions", "state", "epoch", "atomic", "distrust_cache", "_failure", "_poison",
-        "_worker", "_launches", "_ever_greeted", "_launch_at", "_stop",
+        "backlog", "requests", "actions", "state", "epoch", "atomic", "batches", "distrust_cache", "_failure",
+        "_poison", "_worker", "_launches", "_ever_greeted", "_launch_at", "_stop",
     ),
     Stop: ("kill_at", "stop_by", "out_of_time"),
     Backlog: (
@@ -61,15 +62,15 @@ COUNTED: Final[dict[type, tuple[str, ...]]] = {
         "_in_flight", "_promises", "_wire_frames", "_wire_key", "_wire_first",
     ),
     _Promise: ("critical", "overtaken_by", "seq"),
-    Requests: ("_number", "_open", "_queued", "_asked"),
-    Request: ("after", "answer", "fields", "kind", "number"),
+    Requests: ("_number", "_open", "_queued", "_backups", "_asked"),
+    Request: ("after", "answer", "deaths", "fields", "kind", "number"),
     Incumbent: ("due", "greeted_at", "verdict", "killed_for", "own_doing", "garbled", "shutdown_sent", "recycled"),
     Deadlines: ("hello_by", "dead_by", "frozen_until", "dumped_by", "finished_by"),
     PoisonSearch: ("until", "_deaths", "_accused", "_proofs"),
     Gate: ("_durable", "_lanes", "_heads", "_loose", "_newest", "_unacked"),
     FrameReader: ("_buffer", "_dead"),
     Assembler: ("_partial",),
-    _Partial: ("kind", "fields", "missing", "pieces"),
+    _Partial: ("kind", "fields", "missing", "payload"),
     Worker: (
         "script", "lane_script", "model", "inbox", "lane", "writer", "epoch", "has_store", "doomed", "frames",
         "messages", "outbox",
@@ -99,6 +100,7 @@ IGNORED: Final[dict[type, dict[str, str]]] = {
         "last_cause": "told to people, once _plan_successor has read it",
         "syncs": "told to people",
         "_restarts": "the policy is endless, and back-off takes no time",
+        "behind": "no store here has a high-water mark",
     },
     Backlog: {"_limits": "constant", "_wire": "the frames of _wire_key that _wire_frames counts"},
     _Promise: {"at": "time stands still"},
@@ -125,8 +127,11 @@ IGNORED: Final[dict[type, dict[str, str]]] = {
         "_lane": "the worker's",
         "_allowed": "constant",
         "_users_persister": "constant",
+        "_mark": "no store here has a high-water mark",
         "_epoch": "the worker's",
+        "_backups": "nobody asks for any",
         "_idle_s": "nobody waits",
+        "_served_at": "nobody waits",
         "phase": "told to people",
         "done": "told to people",
     },
@@ -201,6 +206,8 @@ def _frozen(value: Any) -> Any:
         return frozenset(value)
     if kind is bytearray:
         return bytes(value)
+    if kind is BytesIO:
+        return value.getvalue()
     if isinstance(value, BaseException) or callable(value):
         return kind.__name__
     if isinstance(value, Enum):

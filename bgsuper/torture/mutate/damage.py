@@ -1,4 +1,5 @@
-"""Stores damaged at random, one after the other: `stores` says what opening them may do."""
+"""Stores damaged at random, one after the other: `stores` says what opening them may do, `views` what may be seen by
+looking into them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Final
 
 from .mutator import mutate
 from .stores import WAL, Broken, Files, Original, build, judge, write_tree
+from .views import look
 
 SECTOR: Final = 512
 
@@ -23,13 +25,15 @@ class Damaged:
     whole: int = 0  #: everything was there
     unreadable: int = 0  #: opened, but some keys were `StoreCorrupt`
     dropped: int = 0  #: opened without the newest commits
+    saved: int = 0  #: not opened, but a view showed everything there was
     broken: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
         return (
-            f"{self.opened:,} tried: {self.refused:,} refused, {self.whole:,} whole, {self.unreadable:,} with "
-            f"StoreCorrupt keys, {self.dropped:,} without the WAL's newest commits, {len(self.broken):,} broke a rule"
+            f"{self.opened:,} tried: {self.refused:,} refused ({self.saved:,} of them shown whole by a view), "
+            f"{self.whole:,} whole, {self.unreadable:,} with StoreCorrupt keys, {self.dropped:,} without the WAL's "
+            f"newest commits, {len(self.broken):,} broke a rule"
         )
 
 
@@ -52,12 +56,15 @@ def run(directory: Path, count: int, seed: int, tell: Callable[[], None] = lambd
 def _judge(directory: Path, original: Original, damaged: Damaged, what: str) -> None:
     damaged.opened += 1
     try:
+        # First: whoever opens a store changes it.
+        seen = look(directory, original)
         verdict = judge(directory, original)
     except Broken as broken:
         damaged.broken.append(f"{what}: {broken}")
         return
     if verdict.refused is not None:
         damaged.refused += 1
+        damaged.saved += seen.refused is None and seen.newest == original.newest and not seen.lost
     elif verdict.newest < original.newest:
         damaged.dropped += 1
         if WAL not in what:

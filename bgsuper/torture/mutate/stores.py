@@ -7,10 +7,11 @@ Rules, for any damage:
    checkpointed away. A value that cannot be read is `StoreCorrupt`; one that is there is never `NotFound`, and never
    missing from its namespace.
 4. If anything but the newest transaction of the WAL is damaged, no acknowledged commit is missing from that state.
+5. The numbers that it claims are those of that state, and it says that it is the store that it was.
 
 Not promised: that a WAL which was cut or is gone, or damaged in its newest transaction, is told from a crash before
-the sync (only whoever remembers the newest number can: the running host does); that the numbers in the meta row are
-right after a flip there; that files of two stores, or of two times, are told apart.
+the sync (only whoever remembers the newest number can: the running host does); that files of two stores, or of two
+times, are told apart.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import apsw
 from ...errors import NotFound, StoreCorrupt, StoreError
 from ...ipc.messages import Commit
 from ...key import MANAGER, NETWORK_GRAPH, Key, Seq
+from ...store.api import Opened
 from ...store.sqlite import SQLiteStore
 
 DATABASE: Final = "bgsuper.sqlite3"
@@ -46,6 +48,7 @@ class Original(NamedTuple):
     history: Mapping[int, State]  #: by the newest number, those of snapshots included
     checkpointed: int  #: the newest number that is in the database itself
     newest: int
+    opened: Opened  #: when it was made
 
     @property
     def snapshot(self) -> str:
@@ -69,7 +72,7 @@ def build(directory: Path, random: Random, *, with_wal: bool = True) -> Original
     """Make a store below `directory`, some of it checkpointed, the rest in the WAL, and kill its worker."""
     history: dict[int, State] = {0: {}}
     store = SQLiteStore(directory / "made", host_pid=os.getpid())
-    store.open()
+    opened = store.open()
 
     def put(puts: State, *removes: Key) -> None:
         seq = len(history)
@@ -96,7 +99,7 @@ def build(directory: Path, random: Random, *, with_wal: bool = True) -> Original
     shutil.rmtree(directory / "made")
     if not with_wal:
         files[WAL] = b""
-    return Original(files, history, checkpointed, len(history) - 1)
+    return Original(files, history, checkpointed, len(history) - 1, opened)
 
 
 def key(number: int) -> Key:
@@ -125,7 +128,7 @@ def judge(directory: Path, original: Original) -> Verdict:
     before = _without_lock(directory)
     store = SQLiteStore(directory, host_pid=os.getpid(), lock_timeout_s=0, check=True, vfs=_UNSYNCED, fsync=_no_sync)
     try:
-        store.open()
+        claimed = store.open()
     except StoreError as error:
         if isinstance(error, NotFound) or type(error) is StoreError:
             raise Broken(f"refused without a reason that can be acted on: {error!r}") from error
@@ -137,7 +140,13 @@ def judge(directory: Path, original: Original) -> Verdict:
     except Exception as error:
         raise Broken(f"open() raised {error!r}") from error
     try:
-        return _read_all(store, original)
+        verdict = _read_all(store, original)
+        # The newest number of every history is a commit's.
+        if (claimed.store_id, claimed.last_seq) != (original.opened.store_id, verdict.newest):
+            raise Broken(f"it says that it is {claimed}, but it holds the state after {verdict.newest}")
+        if claimed.epoch <= original.opened.epoch:
+            raise Broken(f"its epoch is {claimed.epoch}, but there was one with {original.opened.epoch}")
+        return verdict
     except StoreError:
         raise
     except Exception as error:

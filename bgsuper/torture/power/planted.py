@@ -1,7 +1,7 @@
 """The check of the check: a worker with a planted fault, under which the same run must find violations.
 
 ``python -P -m bgsuper.torture.power.planted FAULT FD`` is the worker; `launcher` starts it. The faults are put between
-the store and the disk, by the arguments that `SQLiteStore` takes for that; no code of the store's or the worker's knows
+the store and the disk, by the `Disk` that `make_store` takes for that; no code of the store's or the worker's knows
 of them.
 """
 
@@ -12,14 +12,16 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import apsw
 
+from ...store.api import CopyTarget
 from ...store.files import full_sync
-from ...store.sqlite import SQLiteStore
+from ...store.schemes import Disk, Opening, make_store
+from ...store.url import StoreURL
 from ...supervisor.children import Child, best_child
 from ...supervisor.launch import PACKAGE_ROOT, Launcher
 from ...worker import __main__ as worker
@@ -73,18 +75,18 @@ def _no_wal_sync(fd: int) -> None:
         full_sync(fd)
 
 
-class Fault(NamedTuple):
-    vfs: str
-    fsync: Callable[[int], None]
-
-
-FAULTS: Final[Mapping[str, Fault]] = {
-    "no-sync": Fault(_UNSYNCED, _no_sync),
-    "no-commit-sync": Fault(_UNSYNCED, full_sync),
-    "no-snapshot-sync": Fault(_BASE, _no_sync),
-    "no-directory-sync": Fault(_BASE, _no_directory_sync),
-    "no-sync-before-hello": Fault(_UNSYNCED_START, _no_wal_sync),
+FAULTS: Final[Mapping[str, Disk]] = {
+    "no-sync": Disk(_UNSYNCED, _no_sync),
+    "no-commit-sync": Disk(_UNSYNCED, full_sync),
+    "no-snapshot-sync": Disk(_BASE, _no_sync),
+    "no-directory-sync": Disk(_BASE, _no_directory_sync),
+    "no-sync-before-hello": Disk(_UNSYNCED_START, _no_wal_sync),
 }
+
+
+def _make_store(faulty: Disk, url: StoreURL, opening: Opening, disk: Disk | None = None) -> CopyTarget:
+    """`make_store` over the `faulty` disk, unless the URL has faults of its own."""
+    return make_store(url, opening, disk or faulty)
 
 
 def launcher(fault: str) -> Launcher:
@@ -116,7 +118,7 @@ def main(fault: str, descriptor: str) -> int:
     """Be that worker."""
     registered = [_VFS(_UNSYNCED, _Unsynced), _VFS(_UNSYNCED_START, _UnsyncedStart)]
     # The name by which the worker makes its store.
-    vars(worker)["SQLiteStore"] = partial(SQLiteStore, vfs=FAULTS[fault].vfs, fsync=FAULTS[fault].fsync)
+    vars(worker)["make_store"] = partial(_make_store, FAULTS[fault])
     try:
         return worker.main([descriptor])
     finally:

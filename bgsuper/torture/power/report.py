@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...store.layout import CONTROL
 from .loopmount import copy_image
 from .model import Found, Model
 
@@ -81,7 +82,7 @@ class Evidence:
             return
         shutil.rmtree(self._copy, ignore_errors=True)
         if store.exists():
-            shutil.copytree(store, self._copy)
+            shutil.copytree(store, self._copy, ignore=shutil.ignore_patterns(CONTROL))
 
     def keep(self, name: str, problems: list[str], image: Path) -> str:
         """Keep what was taken, and the image as it is now; where."""

@@ -6,7 +6,6 @@ Nothing happens here by itself: the overseer calls `until`, which hears reports 
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable, Collection
@@ -16,7 +15,6 @@ from typing import IO, Final
 from ...faults.plan import Plan
 from ...health import WorkerState
 from ...key import Key, Seq
-from ...worker.writer import RETRY_MAX_S
 from .account import Account, Look, Violation
 from .blows import CLEAR, Weather, forecast
 from .host import Orders
@@ -49,7 +47,6 @@ class Watch:
         self._plan, self._log, self._random, self._tell = plan, log, random, tell
         self._began = time.monotonic()
         self._sample_at = self._weather_until = 0.0
-        self._full_until = -math.inf
         self._sync_s = 0.0
         self._orphan: tuple[WorkerProcess, float, float] | None = None
         self._drained = True
@@ -103,9 +100,7 @@ class Watch:
         if self.weather.full:
             self._set_weather(CLEAR)
         self._drained = healthy and not self.struck
-        # A worker that has just met a full disk pauses before it tries again, and then has what it had received still.
-        pauses = self.now < self._full_until + RETRY_MAX_S
-        if self.worker is not None and self._drained and not self.stopped and not pauses:
+        if self.worker is not None and self._drained and not self.stopped:
             limit = DRAIN_S + 2 * (self._sync_s + self.weather.sync_delay_s) + orphan_stopped_s
             self._orphan = (self.worker, died_at, limit)
 
@@ -166,8 +161,6 @@ class Watch:
         self._tell()
 
     def _set_weather(self, weather: Weather) -> None:
-        if self.weather.full:
-            self._full_until = self.now
         self.weather = weather
         self._weather_until = self.now + weather.lasts_s
         self._plan.sync_delay_s = weather.sync_delay_s

@@ -22,6 +22,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from ...errors import ConfigError
+from ...store.layout import CONTROL
 from ...store.url import parse
 from .directory import OwnDirectory
 from .timeline import Outcome
@@ -67,7 +68,8 @@ class Workspace:
 
     def copy_store(self) -> None:
         """Copy the store as it is. Nobody may be writing to it."""
-        shutil.copytree(self.store.path, self.evidence / "store", dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns(CONTROL)
+        shutil.copytree(self.store.path, self.evidence / "store", ignore=ignored, dirs_exist_ok=True)
 
     def explain(self, outcome: Outcome, command: str) -> None:
         """Write down what was found, and that `command` may find it again."""

@@ -1,0 +1,47 @@
+"""The group that holds the commands.
+
+Rule: a command is imported when it is asked for, so that ``bgsuper --help`` comes at once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+#: Each is a module of this package that defines a command of its name.
+COMMANDS: Final = ("info", "ls", "get", "verify", "copy", "backup", "salvage")
+
+EPILOG: Final = """\
+\b
+A URL says which store, where it is, and what opens it:
+  sqlite:///var/lib/node/store                 SQLite, an absolute directory
+  file:store                                   files in LDK's layout, a relative one
+  'sqlite:///var/lib/node/store?key-file=/etc/node/key'
+                                               sealed (quote it: ? means something to shells)
+
+What is made is always new: nothing changes a store that is there. While a node has one open, `info` and `backup` ask
+its worker; the others refuse, and name the process that holds it: stop the node first.
+
+Exit status: 0 if all is well; 1 if something is damaged, lost or absent; 2 if it could not be done, with one line that
+says what to do; 130 after Ctrl-C.
+"""
+
+
+class Commands(click.Group):
+    """A group of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=Commands, epilog=EPILOG)
+def store() -> None:
+    """Look into a store, check it, copy it, mend it."""
