@@ -1,70 +1,65 @@
-"""How many signed gossip messages a second are verified and applied?
+"""How many gossip messages a second are verified and applied, and what does the graph of them cost?
 
-Takes files of gossip: xz of repeated {u16 big-endian length, BOLT 7 message with its type}, channels first. All of a
-file's messages go through `P2PGossipSync.handle_message` on one core, as they would when a peer sends them, with `now`
-set to the newest timestamp in the file. A channel's bitcoin keys are parsed each time, node keys are cached, as for
-any peer's gossip; so a file whose channels reuse their nodes' keys as bitcoin keys is no easier. Beside that rate stand
+All messages of a mainnet-sized network go through `P2PGossipSync.handle_message` on one core, as they would when a peer
+sends them, with `now` set to their newest timestamp. A channel's bitcoin keys are parsed each time, node keys are
+cached, as for any peer's gossip; so messages whose channels reuse their nodes' keys as bitcoin keys are no easier.
+Beside that rate stand
 
 - libsecp256k1 alone: bare `secp256k1_ecdsa_verify` calls on the same signatures, hashes and keys, all parsed before.
   No program that checks these signatures one by one on one core can be faster;
 - the same messages decoded and applied without a look at the signatures;
-- write() (first: every record is encoded; again: they are joined), take_changes() of everything, and read();
-- memory for each channel: what tracemalloc counts after all messages and one write(), the graph's encoded records and
-  the cache of parsed node keys included.
+- a snapshot of rapid gossip sync, decoded and applied;
+- write(), take_changes() of everything, and read(), for both graphs;
+- memory for each channel: what tracemalloc counts after all messages and one write(), the cache of parsed node keys
+  included; and objects for each channel that Python's cyclic collector has to look at;
+- LDK 0.1 in WebAssembly on the same data (`ldk_wasm`).
 
-Usage: python benchmarks/gossip.py FILE.lnmsg.xz ... [--json FILE]
+The host's event loop is `gossip_slices`'s question.
 """
 
 from __future__ import annotations
 
-import argparse
+import gc
 import json
-import lzma
-import platform
-import struct
 import time
 import tracemalloc
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Final, TypeVar
 
 from coincurve._libsecp256k1 import ffi, lib
+from rich.table import Table
 
 from bgsuper.errors import BgsuperError, DecodeError
+from bgsuper.lightning import ecdsa
 from bgsuper.lightning.chain_hash import MAINNET
-from bgsuper.lightning.ecdsa import parse_key, parse_node_key, sha256d
+from bgsuper.lightning.ecdsa import parse_key, sha256d
 from bgsuper.lightning.errors import GossipRefused
 from bgsuper.lightning.routing.gossip import NetworkGraph
+from bgsuper.lightning.routing.rapid import RapidGossipSync
 from bgsuper.lightning.routing.sync import P2PGossipSync
 from bgsuper.lightning.wire.gossip import ChannelAnnouncement, ChannelUpdate, NodeAnnouncement, decode_gossip
 
-Figures = dict[str, Any]
+from . import ldk_wasm
+from .gossip_data import add_options, chain_of, each_message, messages, newest, rapid_snapshot, stored_messages
+from .harness import ROOT, Claim, Figures, Report, at_least, at_most, in_fresh_host, parser, scratch
+from .machine import facts
 
+MODULE: Final = "benchmarks.gossip"
+#: The issue's promises.
+TIMES_LDK: Final = 4.0
+WRITE_MS: Final = 300.0
+CHANNEL_BYTES: Final = 4096
+#: Fewer channels say nothing of the memory of one.
+ENOUGH_CHANNELS: Final = 1000
 
-def messages(path: Path) -> list[bytes]:
-    """The messages of a file, in its order."""
-    data, offset, found = lzma.decompress(path.read_bytes()), 0, []
-    while offset < len(data):
-        (length,) = struct.unpack_from(">H", data, offset)
-        found.append(data[offset + 2 : offset + 2 + length])
-        offset += 2 + length
-    return found
-
-
-def newest(raws: list[bytes]) -> int:
-    """The newest timestamp of the updates in `raws`."""
-    return max(update.timestamp for update in map(decode_gossip, raws) if isinstance(update, ChannelUpdate))
-
-
-def chain_of(raws: list[bytes]) -> bytes:
-    """The chain of the first announcement in `raws`."""
-    return next((m.chain_hash for m in map(decode_gossip, raws) if isinstance(m, ChannelAnnouncement)), MAINNET)
+T = TypeVar("T")
 
 
 def signed(raws: list[bytes], now: int) -> tuple[Figures, NetworkGraph]:
     """Verify and apply everything; seconds in all and for each kind of message."""
-    parse_node_key.cache_clear()
+    ecdsa._parsed.clear()
     sync = P2PGossipSync(NetworkGraph(chain_of(raws)))
     seconds: defaultdict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
@@ -144,102 +139,165 @@ def unsigned(raws: list[bytes], now: int) -> Figures:
         except BgsuperError:
             pass
     seconds = time.perf_counter() - before
-    first, data = _timed(graph.write)
-    again, _ = _timed(graph.write)
-    return {
-        "unsigned_seconds": seconds,
-        "unsigned_messages_per_second": len(raws) / seconds,
-        "unsigned_graph_bytes": len(data),
-        "unsigned_write_first_seconds": first,
-        "unsigned_write_seconds": again,
-    }
+    return {"unsigned_seconds": seconds, "unsigned_messages_per_second": len(raws) / seconds}
 
 
-def persistence(graph: NetworkGraph) -> Figures:
+def rapid(snapshot: bytes) -> tuple[Figures, NetworkGraph]:
+    """Decode and apply a snapshot of rapid gossip sync."""
+    sync = RapidGossipSync(NetworkGraph(MAINNET))
+    seconds, _ = _timed(lambda: sync.update_network_graph(snapshot, None))
+    return {"rapid_seconds": seconds, "rapid_applied": sync.applied}, sync.network_graph
+
+
+def persistence(graph: NetworkGraph, name: str) -> Figures:
     """write(), take_changes() and read() of the whole graph."""
-    first, data = _timed(graph.write)
-    again, _ = _timed(graph.write)
+    writing, data = _timed(graph.write)
     changes, _ = _timed(graph.take_changes)
     reading, copy = _timed(lambda: NetworkGraph.read(data))
     if copy.write() != data:
         raise SystemExit("read() of write() does not write the same bytes: the figures are void")
     return {
-        "channels": len(graph.channels),
-        "nodes": len(graph.nodes),
-        "graph_bytes": len(data),
-        "write_first_seconds": first,
-        "write_seconds": again,
-        "take_changes_seconds": changes,
-        "read_seconds": reading,
+        f"{name}_channels": len(graph.channels),
+        f"{name}_nodes": len(graph.nodes),
+        f"{name}_bytes": len(data),
+        f"{name}_write_seconds": writing,
+        f"{name}_take_changes_seconds": changes,
+        f"{name}_read_seconds": reading,
     }
 
 
-def _timed(call: Any) -> tuple[float, Any]:
+def _timed(call: Callable[[], T]) -> tuple[float, T]:
     before = time.perf_counter()
     result = call()
     return time.perf_counter() - before, result
 
 
-def memory(path: Path, now: int) -> Figures:
-    """Bytes for each channel, counted in a run of its own because counting slows it down."""
-    parse_node_key.cache_clear()
-    raws = messages(path)
-    sync = P2PGossipSync(NetworkGraph(chain_of(raws)))
+def memory(stored: bytes, now: int) -> Figures:
+    """What each channel takes, counted in a run of its own because counting slows it down."""
+    ecdsa._parsed.clear()
+    sync = P2PGossipSync(NetworkGraph(MAINNET))
+    gc.collect()
+    objects = len(gc.get_objects())
     tracemalloc.start()
-    for raw in raws:
+    for raw in each_message(stored):
         try:
-            # A copy, as a connection would hand it over: what the graph keeps is counted, what it drops is not.
-            sync.handle_message(bytes(bytearray(raw)), now)
+            sync.handle_message(raw, now)
         except (DecodeError, GossipRefused):
             pass
     sync.network_graph.write()
     current, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return {"memory_bytes": current, "memory_bytes_per_channel": current / max(1, len(sync.network_graph.channels))}
+    channels = max(1, len(sync.network_graph.channels))
+    gc.collect()
+    return {
+        "memory_bytes": current,
+        "memory_bytes_per_channel": current / channels,
+        "collector_objects_per_channel": max(0, len(gc.get_objects()) - objects) / channels,
+    }
 
 
-def measure(path: Path) -> Figures:
-    """All figures for one file."""
-    raws = messages(path)
+def measure(data: Path, *, quick: bool) -> Figures:
+    """All of our figures."""
+    raws = messages(data, quick=quick)
     now = newest(raws)
     figures, graph = signed(raws, now)
     figures |= bare_verify(raws, graph)
     figures["verify_share"] = figures["verify_seconds"] / figures["signed_seconds"]
-    figures |= persistence(graph)
-    del graph
+    figures |= persistence(graph, "graph")
     figures |= unsigned(raws, now)
-    del raws
-    figures |= memory(path, now)
-    return {"file": path.name, "now": now} | figures
+    del graph, raws
+    if not quick:
+        found, graph = rapid(rapid_snapshot(data))
+        figures |= found | persistence(graph, "rapid")
+        del graph
+    return figures | memory(stored_messages(data, quick=quick), now)
 
 
-def table(figures: Figures) -> str:
-    """The figures, one a line."""
-    lines = []
+def judge(figures: Figures, beside: Figures, *, quick: bool) -> list[Claim]:
+    """The promises."""
+    times = figures["signed_messages_per_second"] / beside["signed_messages_per_second"]
+    claims = [
+        at_least("signed messages verified and applied a second, beside LDK in WebAssembly", times, TIMES_LDK, "x"),
+        at_most(
+            "objects a channel for the cyclic collector", figures["collector_objects_per_channel"], 0.1, "", "count"
+        ),
+    ]
+    for name in ("graph", *(() if quick else ("rapid",))):
+        text = f"write() of {figures[f'{name}_channels']:,} channels, {figures[f'{name}_bytes'] / 1e6:.1f} MB"
+        claims.append(at_most(text, figures[f"{name}_write_seconds"] * 1e3, WRITE_MS, "ms"))
+    if figures["graph_channels"] >= ENOUGH_CHANNELS:
+        each = figures["memory_bytes_per_channel"]
+        claims.append(at_most("memory a channel", each, CHANNEL_BYTES, "bytes", "count"))
+    return claims
+
+
+def table(figures: Figures, beside: Figures, source: str) -> Table:
+    shown = Table(title="Gossip of a whole network")
+    shown.add_column("figure")
+    shown.add_column("bgsuper", justify="right")
+    shown.add_column(f"LDK wasm ({source})", justify="right")
     for name, value in figures.items():
         if isinstance(value, dict):
-            value = (
-                ", ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items()) or "none"
-            )
-        elif isinstance(value, float):
-            value = f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
-        lines.append(f"  {name:<32} {value}")
-    return "\n".join(lines)
+            pairs = (f"{key} {each:.1f}" if isinstance(each, float) else f"{key} {each}" for key, each in value.items())
+            shown.add_row(name, ", ".join(pairs) or "none", "")
+        else:
+            shown.add_row(name, _short(value), _short(beside[name]) if name in beside else "")
+    return shown
+
+
+def _short(value: float) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) and value < 100 else f"{value:,.0f}"
+
+
+def draw(figures: Figures, beside: Figures, path: Path) -> None:
+    """How many times as fast as LDK in WebAssembly, figure by figure."""
+    from matplotlib import pyplot
+
+    names = [name for name in beside if name in figures]
+    times = [
+        figures[name] / beside[name] if name.endswith("per_second") else beside[name] / figures[name] for name in names
+    ]
+    figure, axis = pyplot.subplots(figsize=(8, 0.5 * len(names) + 1.2))
+    axis.barh(range(len(names)), times, color="#1b7837")
+    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axis.set_xscale("log")
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.set_xlabel("times as fast as LDK in WebAssembly")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.lnmsg.xz")
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    arguments = parser.parse_args()
-    results = []
-    for path in arguments.files:
-        figures = measure(path)
-        results.append(figures)
-        print(table(figures), end="\n\n")
-    if arguments.json:
-        host = {"python": platform.python_version(), "machine": platform.machine()}
-        arguments.json.write_text(json.dumps({"host": host, "results": results}, indent=2) + "\n")
+    options = parser(__doc__)
+    add_options(options)
+    beside = ROOT.parent / "shared" / "ldk_peer"
+    options.add_argument("--ldk-peer", type=Path, default=beside, help="the directory with ldk_peer.mjs")
+    options.add_argument("--recorded", action="store_true", help="do not measure LDK, though it is installed")
+    chosen = options.parse_args()
+    if chosen.cell:
+        spec = json.loads(chosen.cell)
+        print(json.dumps(measure(Path(spec["data"]), quick=spec["quick"])))
+        return
+    machine = facts(chosen.dir)
+    spec = {"quick": chosen.quick, "data": str(chosen.data)}
+    figures = in_fresh_host(MODULE, spec, directory=chosen.dir, timeout=600)
+    source, ldk = "recorded", ldk_wasm.RECORDED
+    if not (chosen.quick or chosen.recorded) and ldk_wasm.installed(chosen.ldk_peer):
+        with scratch(chosen.dir) as directory:
+            raws, snapshot = messages(chosen.data, quick=False), rapid_snapshot(chosen.data)
+            source, ldk = "measured", ldk_wasm.measure(chosen.ldk_peer, raws, snapshot, directory)
+    report = Report(
+        "gossip",
+        (__doc__ or "").splitlines()[0],
+        machine,
+        {"quick": chosen.quick, "LDK": source},
+        {"bgsuper": figures, "LDK in WebAssembly": ldk},
+        judge(figures, ldk, quick=chosen.quick),
+    )
+    report.show(table(figures, ldk, source))
+    report.save(chosen.json)
+    if chosen.plot:
+        draw(figures, ldk, chosen.plot)
 
 
 if __name__ == "__main__":

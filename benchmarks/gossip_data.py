@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import lzma
-import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,16 +29,25 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--data", type=Path, default=beside, help=f"the directory with {MESSAGES} and {SNAPSHOT}")
 
 
+def stored_messages(directory: Path, *, quick: bool) -> bytes:
+    """All messages in one piece: {u16 big-endian length, message} each."""
+    if quick:
+        return b"".join(len(raw).to_bytes(2, "big") + raw for raw in sample.messages())
+    return lzma.decompress(_path(directory, MESSAGES).read_bytes())
+
+
+def each_message(stored: bytes) -> Iterator[bytes]:
+    """One after the other, each a copy, as a connection hands them over."""
+    offset = 0
+    while offset < len(stored):
+        start = offset + 2
+        offset = start + int.from_bytes(stored[offset:start], "big")
+        yield stored[start:offset]
+
+
 def messages(directory: Path, *, quick: bool) -> list[bytes]:
     """The messages, in their order."""
-    if quick:
-        return list(sample.messages())
-    data, offset, found = lzma.decompress(_path(directory, MESSAGES).read_bytes()), 0, []
-    while offset < len(data):
-        (length,) = struct.unpack_from(">H", data, offset)
-        found.append(data[offset + 2 : offset + 2 + length])
-        offset += 2 + length
-    return found
+    return list(each_message(stored_messages(directory, quick=quick)))
 
 
 def rapid_snapshot(directory: Path) -> bytes:

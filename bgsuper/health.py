@@ -44,7 +44,7 @@ class DeathCause(Enum):
     BOOT = "boot"  #: before HELLO, and not for its store's sake; or it could not be launched at all
     STORE = "store"  #: the store, or the user's persister, refused: not to be tried again
     SYNC = "sync"  #: the disk refused a sync
-    UNAVAILABLE = "unavailable"  #: the store could not be opened for now: no space, no descriptors
+    UNAVAILABLE = "unavailable"  #: the store could not be opened for now: no space or descriptors, or somebody looks
     UNKNOWN = "unknown"  #: another part of the host took the exit status
 
 
@@ -64,8 +64,8 @@ class Transition:
 class Behind:
     """The store was found to be older than its high-water mark says: an old backup, most likely."""
 
-    mark: Seq  #: the highest commit that is known to have been acknowledged
-    store: Seq  #: the newest commit that the store had when it was found
+    mark: Seq  #: the highest number, of a commit or a critical snapshot, that is known to have been acknowledged
+    store: Seq  #: the newest number, of a commit or a snapshot, that the store had when it was found
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import click
 from .. import __version__
 from ..errors import BgsuperError
 from .demo.command import demo
+from .graph.group import graph
 from .store.group import store
 from .torture import torture
 
@@ -31,6 +32,7 @@ def bgsuper() -> None:
 
 
 bgsuper.add_command(demo)
+bgsuper.add_command(graph)
 bgsuper.add_command(store)
 bgsuper.add_command(torture)
 
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"{error}; look at the disk and the permissions there")
+    except MemoryError:
+        return _refuse("something does not fit into memory; raise the limit, or use a machine with more")
     except (KeyboardInterrupt, click.Abort) as error:
         # click gives its own Abort in the place of a KeyboardInterrupt.
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__

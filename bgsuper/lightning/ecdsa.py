@@ -11,7 +11,6 @@ refused signature is normalised and tried once more; honest ones never pay for t
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import Any, Final, NewType
 
 from coincurve._libsecp256k1 import ffi, lib
@@ -25,8 +24,10 @@ ParsedKey = NewType("ParsedKey", object)
 _CONTEXT: Final[Any] = lib.secp256k1_context_static
 _KEY: Final = ffi.typeof("secp256k1_pubkey *")
 _SIGNATURE: Final = ffi.typeof("secp256k1_ecdsa_signature *")
-#: About twice the nodes of today's network; some 10 MB when full.
+#: About twice the nodes of today's network; some 10 MB when full. Then it begins anew.
 _CACHED_KEYS: Final = 1 << 15
+#: A dictionary, and not an `lru_cache`: in one of bytes and C data the cyclic collector has nothing to look at.
+_parsed: Final[dict[bytes, ParsedKey]] = {}
 
 
 def sha256d(data: bytes) -> bytes:
@@ -44,8 +45,15 @@ def parse_key(public_key: bytes) -> ParsedKey:
     return ParsedKey(parsed)
 
 
-#: `parse_key` for keys that come again: those of nodes.
-parse_node_key: Final = lru_cache(maxsize=_CACHED_KEYS)(parse_key)
+def parse_node_key(public_key: bytes) -> ParsedKey:
+    """`parse_key` for keys that come again: those of nodes."""
+    parsed = _parsed.get(public_key)
+    if parsed is None:
+        parsed = parse_key(public_key)
+        if len(_parsed) >= _CACHED_KEYS:
+            _parsed.clear()
+        _parsed[public_key] = parsed
+    return parsed
 
 
 def verify(signature: bytes, digest: bytes, key: ParsedKey) -> bool:

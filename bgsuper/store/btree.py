@@ -107,6 +107,8 @@ def _cells(pages: Pages, node: _Node, number: int) -> Iterator[int | Cell | str]
             yield f"page {number}: {error}"
         except (struct.error, IndexError):
             yield f"page {number}: the cell at {place} is cut off"
+        except MemoryError:
+            yield f"page {number}: the cell at {place} does not fit into memory"
 
 
 def _cell(pages: Pages, node: _Node, place: int) -> Iterator[int | Cell]:

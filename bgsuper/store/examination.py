@@ -17,6 +17,7 @@ from . import rows
 from .api import Damage, SnapshotFile, Value
 from .btree import INDEX, TABLE, Cell, kind_of, walk
 from .database import SCHEMA
+from .failures import too_large
 from .identity import Identity
 from .pages import Pages
 from .snapshots import Snapshots
@@ -48,9 +49,14 @@ class Examination:
         pages.reserve(_SCHEMA.root)
         cells = walk(pages, _SCHEMA.root, _SCHEMA.kinds)
         schema = [cell.row for cell in cells if isinstance(cell, Cell) and len(cell.row) == 5]
+        statements = {row[4] for row in schema if row[4] is not None}
         #: Whether the schema is ours, whatever the file's header says.
-        self.is_ours = {row[4] for row in schema} >= _OURS
+        self.is_ours = statements >= _OURS
+        #: Whether there is nothing else in it.
+        self.is_ours_alone = statements == _OURS
         self._roots = self._checked_roots({row[1]: row[3] for row in schema})
+        # Not with the rest of the damage: that says whether the list of unused pages is sound.
+        self._of_header = [Damage(None, pages.damage)] if pages.damage is not None else []
         # Before the pages that are not in use: that list may be damaged, too.
         for root in self._roots.values():
             pages.reserve(root)
@@ -74,6 +80,7 @@ class Examination:
 
     def values(self, snapshots: Snapshots) -> Iterator[Value | Damage]:
         """Everything that there is, and what is not whole: records, then snapshots."""
+        yield from self._of_header
         yield from self._damage
         pointers: dict[Key, SnapshotFile] = {}
         for pointer in self._table(_SNAPSHOT, _SNAPSHOT_KEY, _pointer):
@@ -90,6 +97,8 @@ class Examination:
                 yield Value(key, pointer.seq, snapshots.read(pointer))
             except StoreError as error:
                 yield Damage(key, str(error))
+            except MemoryError:
+                yield Damage(key, str(too_large(key)))
 
     def _table(self, table: _Tree, index: _Tree, read: Callable[[Cell], Item]) -> Iterator[Item | Damage]:
         whole: set[int] = set()

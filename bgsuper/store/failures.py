@@ -17,6 +17,7 @@ import errno
 from typing import Final
 
 from ..errors import StoreError, StoreFull, StoreUnavailable, StoreUnwritable, SyncFailed
+from ..key import Key
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: open() alone says these, so that no sync can have failed.
@@ -37,6 +38,11 @@ _UNWRITABLE: Final = frozenset(
         errno.ENOSYS,
     }
 )
+
+
+def too_large(key: Key) -> StoreUnavailable:
+    """The `StoreError` for a `MemoryError` while the value of `key` was read."""
+    return StoreUnavailable(f"the value of {key} does not fit into memory; look into the store with more of it")
 
 
 def from_os_error(error: OSError, doing: str) -> StoreError:

@@ -12,6 +12,8 @@ Rules:
    have had; or if it would, but for its own stored checksums, by which no later frame was written.
 3. The newest content of a page is, or may be, in a damaged frame: the page is damaged.
 4. Which page a damaged frame holds cannot be told at all: every page that is not written after it is damaged.
+5. Frames under a header of which nothing can be made may be of any page: every page is damaged.
+6. How long a frame is, the log alone says: its header has a checksum, the database's has none.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import os
 import struct
 from typing import Final, NamedTuple
 
-from .wal import FRAME, HEADER, Log, Sums, covered, stored
+from .wal import FRAME, HEADER, PAGE_SIZES, Log, Sums, covered, stored
 
 _WORD: Final = 0xFFFFFFFF
 
@@ -32,35 +34,40 @@ class Frames(NamedTuple):
     damaged: set[int]  #: pages whose newest content was in the log, and is damaged
     rest_in_doubt: bool  #: all other pages may have been written to the log as well
     page_count: int  #: of the database as of the log's last transaction; 0: the log has none
+    page_size: int  #: of the database, by checksum, in bytes; 0: the log cannot tell
 
     def says_nothing_of(self, page: int) -> bool:
         """Whether the database's own content of `page` is the newest."""
         return not self.rest_in_doubt and page not in self.damaged and page not in self.offsets
 
 
-NO_FRAMES: Final = Frames({}, set(), False, 0)
+NO_FRAMES: Final = Frames({}, set(), False, 0, 0)
 
 
-def newest_frames(fd: int, recovered: int, page_size: int, pages_before: int) -> Frames:
-    """Of the log `fd`, of which SQLite took the first `recovered` frames, over a database of `pages_before` pages of
-    `page_size` bytes. Raises `OSError`."""
-    log = Log(fd)
-    count = (os.fstat(fd).st_size - HEADER.size) // (FRAME.size + page_size)
-    if count <= 0 or not (log.is_log or _guess_header(log, page_size)):
-        return NO_FRAMES
-    reader = _Reader(log, count, pages_before + count)
+def newest_frames(fd: int, recovered: int, database_bytes: int) -> Frames:
+    """Of the log `fd`, of which SQLite took the first `recovered` frames, over a database file of that length. Raises
+    `OSError`."""
+    log, size = Log(fd), os.fstat(fd).st_size
+    if not (log.is_log or _guess_header(log)):
+        return NO_FRAMES._replace(rest_in_doubt=size > HEADER.size)
+    count = (size - HEADER.size) // log.step
+    reader = _Reader(log, count, database_bytes // log.page_size + count)
     return reader.newest(recovered, reader.durable(recovered))
 
 
-def _guess_header(log: Log, page_size: int) -> bool:
+def _guess_header(log: Log) -> bool:
     """Make the best of a log whose header is damaged; False if its first frame was not written after that header."""
-    log.step = FRAME.size + page_size
-    first = log.frame(0)
-    _, _, *log.salts, _, _ = FRAME.unpack_from(first)
-    for words in (log.words, "<" if log.words == ">" else ">"):
-        log.words = words
-        if any(log.sums(sums, covered(first)) == stored(first[: FRAME.size]) for sums in _header_sums(log)):
-            return True
+    for log.page_size in sorted(PAGE_SIZES):
+        first = log.frame(0)
+        if len(first) < log.step:
+            return False
+        number, _, *log.salts, _, _ = FRAME.unpack_from(first)
+        if not number:
+            # Zeros go on from zeros.
+            continue
+        for log.words in (">", "<"):
+            if any(log.sums(sums, covered(first)) == stored(first[: FRAME.size]) for sums in _header_sums(log)):
+                return True
     return False
 
 
@@ -112,7 +119,7 @@ class _Reader:
                 offsets.update(dict.fromkeys(possible, self._log.at(index) + FRAME.size))
             else:
                 damaged |= possible
-        return Frames(offsets, damaged, in_doubt, page_count)
+        return Frames(offsets, damaged, in_doubt, page_count, self._log.page_size)
 
     def _can_be(self, number: int, pages_after: int) -> bool:
         return 1 <= number <= self._page_limit and pages_after <= self._page_limit

@@ -1,8 +1,9 @@
 """The high-water mark: how far a store had come, kept where no backup of the store reaches.
 
 An old copy of a store is whole, and does not know that it is old. A node that acts on it may publish a state that was
-revoked since, and pay for that with its channels. So the highest commit number that was ever acknowledged is kept in a
-small file outside of the store's directory: a store that ends before it is *behind*.
+revoked since, and pay for that with its channels. So the highest number of a commit and that of a critical snapshot
+that were ever acknowledged are kept in a small file outside of the store's directory: a store that ends before them is
+*behind*.
 
 Rules:
 1. Only what was acknowledged is written, after it was: a mark is never ahead of what is durable, and a store that is
@@ -12,9 +13,13 @@ Rules:
    so that no write that is torn leaves none. What must not be lost goes to both, one after the other, each synced: that
    the store was found behind, and that it was proved current.
 3. That it was found behind stays until somebody proves otherwise: commits made meanwhile do not hide it. They get
-   numbers `beyond` the mark, so that no number of the lost future comes again, and the lost store, should it be put
-   back after all, is behind in its turn.
-4. A mark belongs to one store, and to its copies. What cannot be read, or is another store's, is an error and never
+   numbers `beyond` a floor above the mark, so that no number of the lost future comes again. The floor outlives the
+   proof, and what ends between the two is the lost store, put back after all: behind in its turn.
+4. All numbers come from one row, but a store keeps only its newest commit and its newest snapshot of either care. So a
+   critical snapshot counts as missing if the store has nothing as new, not even a mere snapshot; one that was still on
+   its way when something newer became durable is missed only together with that. Mere snapshots raise no mark: a store
+   that lost its newest scorer is nobody's danger.
+5. A mark belongs to one store, and to its copies. What cannot be read, or is another store's, is an error and never
    "no mark": the protection must not end unnoticed.
 """
 
@@ -23,6 +28,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple, Self
 from zlib import crc32
 
@@ -37,8 +43,9 @@ from ..errors import (
     SyncFailed,
 )
 from ..key import Seq
+from .api import Opened
 from .failures import from_os_error
-from .files import create_private, full_sync, sync_directory
+from .files import full_sync, sync_directory
 from .identity import STORE_ID_BYTES
 from .url import StoreURL
 
@@ -52,8 +59,9 @@ BEYOND: Final = 1 << 20
 _MAGIC: Final = b"bgHW"
 _VERSION: Final = 1
 _BEHIND: Final = 1
-#: Magic, version, flags, store id, serial, highest, epoch, and the two numbers of `Found`; then a CRC-32 of all of it.
-_LAYOUT: Final = struct.Struct(f">4sBB{STORE_ID_BYTES}sQQQQQ")
+#: Magic, version, flags, store id, serial, highest, epoch, the two numbers of `Found`, snapshot, floor; then a CRC-32
+#: of all of it.
+_LAYOUT: Final = struct.Struct(f">4sBB{STORE_ID_BYTES}s7Q")
 _CHECKSUM: Final = struct.Struct(">I")
 _RECORD_BYTES: Final = _LAYOUT.size + _CHECKSUM.size
 #: Far more than there will be.
@@ -61,10 +69,10 @@ _NUMBERS: Final = range(1 << 62)
 
 
 class Found(NamedTuple):
-    """How a store was found behind."""
+    """How a store was found behind. The numbers are those of commits and snapshots alike."""
 
-    store: Seq  #: its newest commit
-    mark: Seq  #: the highest one that had been acknowledged
+    store: Seq  #: its newest one
+    mark: Seq  #: the highest one that had been acknowledged, or given up with a lost future
 
 
 class Mark(NamedTuple):
@@ -74,6 +82,23 @@ class Mark(NamedTuple):
     highest: Seq  #: the newest commit that was acknowledged
     epoch: int  #: of the writer that acknowledged it
     behind: Found | None = None  #: until it is proved current
+    snapshot: Seq = Seq(0)  #: the newest critical snapshot that was acknowledged
+    floor: Seq = Seq(0)  #: the highest number that a lost future may have used
+
+    @property
+    def newest(self) -> Seq:
+        """The highest number of all that was acknowledged."""
+        return max(self.highest, self.snapshot)
+
+    def missing(self, last_commit: Seq, last_seq: Seq) -> Found | None:
+        """What shows that a store with these newest numbers, of a commit and of anything, is not this mark's store as
+        it was acknowledged; None if nothing does."""
+        if last_commit < self.highest or last_seq < self.snapshot:
+            return Found(last_seq, self.newest)
+        # In recovery mode the newer store may be put back: it is not the lost one yet.
+        if self.behind is None and self.newest < last_seq <= self.floor:
+            return Found(last_seq, self.floor)
+        return None
 
 
 class _Record(NamedTuple):
@@ -84,9 +109,10 @@ class _Record(NamedTuple):
     slot: int
 
     def pack(self) -> bytes:
-        store_id, highest, epoch, behind = self.mark
+        store_id, highest, epoch, behind, *others = self.mark
         flags = 0 if behind is None else _BEHIND
-        packed = _LAYOUT.pack(_MAGIC, _VERSION, flags, store_id, self.serial, highest, epoch, *(behind or (0, 0)))
+        numbers = (self.serial, highest, epoch, *(behind or (0, 0)), *others)
+        packed = _LAYOUT.pack(_MAGIC, _VERSION, flags, store_id, *numbers)
         return packed + _CHECKSUM.pack(crc32(packed))
 
 
@@ -103,8 +129,9 @@ def _unpack(content: bytes, slot: int, where: str) -> _Record | None:
         raise StoreTooNew(f"a later bgsuper wrote the high-water mark {where}; upgrade bgsuper")
     if flags not in (0, _BEHIND) or any(number not in _NUMBERS for number in numbers):
         return None
-    serial, highest, epoch, *found = numbers
-    return _Record(serial, Mark(store_id, Seq(highest), epoch, Found(*map(Seq, found)) if flags else None), slot)
+    serial, highest, epoch, store, lacking, snapshot, floor = numbers
+    found = Found(Seq(store), Seq(lacking)) if flags else None
+    return _Record(serial, Mark(store_id, Seq(highest), epoch, found, Seq(snapshot), Seq(floor)), slot)
 
 
 def _records(content: bytes, where: str) -> list[_Record]:
@@ -163,10 +190,8 @@ class HighWater:
         self.damaged = False  #: one of its two records was: what the other says may be a little old
 
     @classmethod
-    def open(
-        cls, path: str, store_id: bytes, last_commit: Seq, epoch: int, fsync: Callable[[int], None] = full_sync
-    ) -> Self:
-        """The mark in the file `path`, held against a store that has just been opened and ends at `last_commit`.
+    def open(cls, path: str, store: Opened, fsync: Callable[[int], None] = full_sync) -> Self:
+        """The mark in the file `path`, held against a `store` that has just been opened.
 
         Durable on return: a new file, and that the store is behind. Raises `ConfigError` for another store's mark,
         `StoreCorrupt`, `StoreTooNew`, `StoreUnwritable`, `StoreFull`, `StoreUnavailable`.
@@ -174,7 +199,7 @@ class HighWater:
         try:
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            return cls._create(path, Mark(store_id, last_commit, epoch), fsync)
+            return cls._create(path, _as_it_is(store), fsync)
         except OSError as error:
             raise _failed(error, f"opening the high-water mark {path}") from error
         try:
@@ -183,7 +208,7 @@ class HighWater:
             found.damaged = len(records) < 2
             # Whoever wrote it may have been killed before its sync.
             found.sync()
-            found._hold_against(store_id, last_commit)
+            found._hold_against(store)
         except BaseException:
             os.close(fd)
             raise
@@ -192,10 +217,12 @@ class HighWater:
     @classmethod
     def _create(cls, path: str, mark: Mark, fsync: Callable[[int], None]) -> Self:
         records = [_Record(slot, mark, slot) for slot in (0, 1)]
-        building = f"{path}.new"
+        # Nobody else's: what lies beside a mark is not ours to remove, whatever its name.
+        building = f"{path}.{os.urandom(8).hex()}.new"
         try:
-            fd = create_private(building)
+            fd = os.open(building, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
+                os.fchmod(fd, 0o600)
                 os.ftruncate(fd, 2 * SLOT_BYTES)
                 for record in records:
                     os.pwrite(fd, record.pack(), record.slot * SLOT_BYTES)
@@ -204,6 +231,8 @@ class HighWater:
                 sync_directory(os.path.dirname(path), fsync)
             except BaseException:
                 os.close(fd)
+                with suppress(FileNotFoundError):  # it has its name already
+                    os.unlink(building)
                 raise
         except OSError as error:
             raise _failed(error, f"making the high-water mark {path}") from error
@@ -213,37 +242,47 @@ class HighWater:
         created.created = True
         return created
 
-    def _hold_against(self, store_id: bytes, last_commit: Seq) -> None:
+    def _hold_against(self, store: Opened) -> None:
         mark = self.mark
-        if mark.store_id != store_id:
+        if mark.store_id != store.store_id:
             raise ConfigError(
-                f"expected the high-water mark of the store {store_id.hex()}, but {self._path} belongs to the store "
-                f"{mark.store_id.hex()}: is that store's disk mounted, and its directory named? If a store of its own "
-                "is meant, name another file for its mark, which is then made"
+                f"expected the high-water mark of the store {store.store_id.hex()}, but {self._path} belongs to the "
+                f"store {mark.store_id.hex()}: is that store's disk mounted, and its directory named? If a store of "
+                "its own is meant, name another file for its mark, which is then made"
             )
-        if last_commit < mark.highest:
-            found = Found(last_commit if mark.behind is None else min(last_commit, mark.behind.store), mark.highest)
-            if found != mark.behind:
-                self._settle(mark._replace(behind=found))
+        found = mark.missing(store.last_commit, store.last_seq)
+        if found is None:
+            return
+        if mark.behind is not None:
+            found = found._replace(store=min(found.store, mark.behind.store))
+        if found != mark.behind:
+            self._settle(mark._replace(behind=found, floor=Seq(max(mark.newest, mark.floor) + BEYOND)))
 
     @property
     def mark(self) -> Mark:
         """What was written last."""
         return self._newest.mark
 
-    def beyond(self, last_commit: Seq) -> Seq:
-        """The number after which a store that ends at `last_commit` may give out new ones."""
-        highest = self.mark.highest
-        return last_commit if last_commit >= highest else Seq(highest + BEYOND)
+    @property
+    def unsynced(self) -> bool:
+        """Whether something was written that is not known to be durable."""
+        return self._newest.slot != self._durable_slot
 
-    def raise_to(self, acknowledged: Seq, epoch: int) -> None:
-        """Commit `acknowledged` was acknowledged, under `epoch`. Not synced, and nothing if it is no news."""
-        if acknowledged > self.mark.highest:
-            self._write(self.mark._replace(highest=acknowledged, epoch=epoch))
+    def beyond(self, last_seq: Seq) -> Seq:
+        """The number after which a store whose newest one is `last_seq` may give out new ones."""
+        return max(last_seq, self.mark.floor)
 
-    def prove_current(self, last_commit: Seq, epoch: int) -> None:
-        """The store, which ends at `last_commit`, was proved current: from now on it is held against that."""
-        self._settle(self.mark._replace(highest=last_commit, epoch=epoch, behind=None))
+    def raise_to(self, commit: Seq, snapshot: Seq, epoch: int) -> None:
+        """These, the `snapshot` a critical one, were acknowledged, under `epoch`. Not synced, and nothing if neither is
+        news."""
+        mark = self.mark
+        if commit > mark.highest or snapshot > mark.snapshot:
+            commit, snapshot = max(commit, mark.highest), max(snapshot, mark.snapshot)
+            self._write(mark._replace(highest=commit, epoch=epoch, snapshot=snapshot))
+
+    def prove_current(self, store: Opened) -> None:
+        """The `store`, with its numbers as they are now, was proved current: from now on it is held against that."""
+        self._settle(_as_it_is(store)._replace(floor=self.mark.floor))
 
     def sync(self) -> None:
         """Make what was written durable."""
@@ -274,6 +313,12 @@ class HighWater:
         except OSError as error:
             raise _failed(error, f"writing the high-water mark {self._path}") from error
         self._newest = record
+
+
+def _as_it_is(store: Opened) -> Mark:
+    """What is taken of a `store` that has to answer for nothing earlier."""
+    snapshot = store.last_seq if store.last_seq > store.last_commit else Seq(0)
+    return Mark(store.store_id, store.last_commit, store.epoch, snapshot=snapshot)
 
 
 def _content(fd: int, path: str) -> bytes:

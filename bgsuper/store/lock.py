@@ -4,7 +4,8 @@ Rules:
 1. flock, not lockf: a POSIX lock is dropped when any descriptor of the file is closed, by whatever library. Never an
    O_EXCL pid file: it outlives its owner. The kernel frees a flock when its holder dies.
 2. The file stays where it is; it also remembers the last epoch, so that a lost database is not taken for a new store.
-3. Who only looks into a store shares the lock: writers stay out meanwhile, and wait for it to be over.
+3. Who only looks into a store shares the lock: writers stay out meanwhile, and wait for it to be over. Past their
+   patience that is `StoreUnavailable`, never the end of a node: whoever looks is done some time.
 4. A holder whose host process is gone is an orphan that drains what it was sent: it is waited for. A holder with a
    living host is another node: `StoreLocked` at once.
 """
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ..errors import StoreLocked
+from ..errors import StoreLocked, StoreUnavailable
 from .failures import from_os_error
 
 POLL_S: Final = 0.02
@@ -35,6 +36,7 @@ class Holder(NamedTuple):
     pid: int
     host: int
     epoch: int
+    unfinished: bool = False  #: it makes a backup there, which is no store yet
 
 
 def parse_holder(content: bytes) -> Holder | None:
@@ -47,7 +49,7 @@ def parse_holder(content: bytes) -> Holder | None:
         return None
     match fields:
         case {"pid": int(pid), "host": int(host), "epoch": int(epoch)} if 0 <= epoch < 2**63:
-            return Holder(pid, host, epoch)
+            return Holder(pid, host, epoch, fields.get("unfinished") is True)
     return None
 
 
@@ -62,7 +64,8 @@ class WriterLock:
     def acquire(cls, path: str, timeout_s: float) -> WriterLock:
         """Take the lock; wait up to `timeout_s` seconds for an orphan to finish.
 
-        Raises `StoreLocked`, `StoreUnwritable`, `StoreFull`.
+        Raises `StoreLocked`, `StoreUnavailable` if somebody looks into the store all that time, `StoreUnwritable`,
+        `StoreFull`.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -81,7 +84,9 @@ class WriterLock:
             lock.release()
             if watched:
                 if time.monotonic() >= deadline:
-                    raise StoreLocked(f"expected {path} to be free, but somebody looks into the store; let them finish")
+                    raise StoreUnavailable(
+                        f"expected {path} to be free, but somebody looks into the store; let them finish"
+                    )
             # One who holds the lock and is not named yet is just starting.
             elif (holder is not None and process_exists(holder.host)) or time.monotonic() >= deadline:
                 raise _locked(path, holder)
@@ -129,7 +134,10 @@ class WriterLock:
 
     def record(self, holder: Holder, fsync: Callable[[int], None]) -> None:
         """Write down who holds the lock, durably. Raises as `acquire`, or `SyncFailed`."""
-        content = json.dumps(holder._asdict()).encode() + b"\n"
+        said = holder._asdict()
+        if not holder.unfinished:
+            del said["unfinished"]
+        content = json.dumps(said).encode() + b"\n"
         try:
             os.pwrite(self._fd, content, 0)
             os.ftruncate(self._fd, len(content))

@@ -2,7 +2,8 @@
 
 Rules:
 1. A page that cannot be read, or that is not the newest (see `frames`), is damaged: no older one takes its place.
-2. The page size is the header's, or else the one that ours have: a damaged header ends nothing.
+2. The page size is the log's, whose header has a checksum. Without a log it is what the database's header says, if as
+   many pages as it says make up the file, or else the one that ours have: a damaged header ends nothing.
 3. A page is given out once: whoever reads it takes it, so that no two places of a tree share one.
 
 The format: https://www.sqlite.org/fileformat2.html
@@ -19,8 +20,10 @@ from ..errors import StoreCorrupt
 from .connection import PAGE_BYTES
 from .database import HEADER_BYTES, MAGIC
 from .frames import NO_FRAMES, newest_frames
+from .wal import PAGE_SIZES
 
-_PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
+#: The header's page size (1: 64 KiB), and how many pages it says there are.
+_SIZES: Final = struct.Struct(">16xH10xI")
 
 
 class Pages:
@@ -32,19 +35,24 @@ class Pages:
         self._wal = -1
         self._taken: set[int] = set()
         try:
-            header = os.pread(self._database, HEADER_BYTES, 0)
-            size = int.from_bytes(header[16:18], "big")
-            size = 1 << 16 if size == 1 else size
-            self.page_size = size if size in _PAGE_SIZES else PAGE_BYTES
-            held = os.fstat(self._database).st_size // self.page_size
+            header = os.pread(self._database, HEADER_BYTES, 0).ljust(HEADER_BYTES, b"\0")
+            size = os.fstat(self._database).st_size
             self._frames = NO_FRAMES
             try:
                 self._wal = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
                 pass
             else:
-                self._frames = newest_frames(self._wal, recovered, self.page_size, held)
-            self.count = self._frames.page_count or held
+                self._frames = newest_frames(self._wal, recovered, size)
+            claimed, pages = _SIZES.unpack_from(header)
+            claimed = 1 << 16 if claimed == 1 else claimed
+            is_possible = claimed in PAGE_SIZES and claimed * pages == size
+            self.page_size = self._frames.page_size or (claimed if is_possible else PAGE_BYTES)
+            #: What is wrong with the header, in words, if its page size is not the one that is taken.
+            self.damage: str | None = None
+            if claimed != self.page_size:
+                self.damage = f"the database's header says that a page has {claimed} bytes, it has {self.page_size}"
+            self.count = self._frames.page_count or size // self.page_size
         except BaseException:
             self.close()
             raise

@@ -69,6 +69,9 @@ def findings(source: StoreView) -> Iterator[Value | Damage]:
         except StoreError as error:
             yield Damage(None, f"{error}; what follows could not be read")
             return
+        except MemoryError:
+            yield Damage(None, "something does not fit into memory; what follows could not be read")
+            return
         if finding is None:
             return
         # Backends may find it once more.

@@ -169,8 +169,10 @@ class Snapshots:
             return
         # What cannot be removed costs space until the next open, never a commit.
         try:
-            left = os.stat(path, follow_symlinks=False).st_size - REMOVE_BYTES
-            if left <= 0:
+            status = os.stat(path, follow_symlinks=False)
+            left = status.st_size - REMOVE_BYTES
+            # Under another name it is somebody's copy (`cp -al`).
+            if left <= 0 or status.st_nlink > 1:
                 os.unlink(path)
                 return
             os.truncate(path, left)

@@ -109,8 +109,8 @@ class SQLiteStore:
     def open(self) -> Opened:
         """Take the lock, find or make the database, fence off predecessors, and say what is durable.
 
-        Raises `StoreLocked`, `StoreForeign`, `StoreTooNew`, `StoreCorrupt`, `StoreSealed`, `StoreUnwritable`,
-        `StoreFull`, `SyncFailed`, `ConfigError` (SQLite too old).
+        Raises `StoreLocked`, `StoreUnavailable` (somebody looks into it), `StoreForeign`, `StoreTooNew`,
+        `StoreCorrupt`, `StoreSealed`, `StoreUnwritable`, `StoreFull`, `SyncFailed`, `ConfigError` (SQLite too old).
         """
         check_sqlite_version()
         make_directory(self._layout.directory, self._fsync)

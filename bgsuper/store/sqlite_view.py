@@ -3,7 +3,9 @@
 Rules:
 1. The writer lock is shared while the view lives, if there is a lock file; a backup has none.
 2. What `SQLiteStore.open` refuses for good (foreign, too new, another seal), the view refuses as it is made, with the
-   same errors. Damage it keeps for whoever asks: `identity`, `entries` and `read` raise it, `examine` goes on.
+   same errors; unless the schema says that only the header is wrong. Damage it keeps for whoever asks: `identity`,
+   `entries` and `read` raise it, `examine` goes on; where the identity cannot tell whether the store is sealed, and no
+   key was given, what looks sealed is damage.
 3. `entries` and `read` ask SQLite, which sees the store as its writer would (`untouched`). `examine` asks nobody: it
    reads the trees itself (`examination`), since SQLite stops at damage, and drops what a damaged WAL still holds.
 4. Nothing is called absent, and no listing complete, before the index was checked (`index_check`).
@@ -19,7 +21,7 @@ from typing import Final
 
 import apsw
 
-from ..errors import NotFound, StoreCorrupt, StoreError, StoreForeign, StoreUnwritable, SyncFailed
+from ..errors import NotFound, StoreCorrupt, StoreError, StoreForeign, StoreTooNew, StoreUnwritable, SyncFailed
 from ..key import Key
 from . import database, rows
 from .api import Damage, Entry, SnapshotFile, Value
@@ -32,6 +34,7 @@ from .index_check import IndexCheck
 from .layout import Layout
 from .lock import WriterLock
 from .pages import Pages
+from .sealed_form import without_sealed
 from .snapshots import Snapshots
 from .untouched import open_untouched
 from .wal import check_tail
@@ -60,6 +63,7 @@ class SQLiteView:
         self._connection: Connection | None = None
         self._damage: str | None = None
         self._recovered = 0
+        self._may_be_sealed = False
         self._lock = self._keep_writers_out()
         try:
             self._refuse_others(seal)
@@ -80,14 +84,14 @@ class SQLiteView:
         database.refuse_journal(path)
         try:
             self._open(path)
-        except (StoreCorrupt, StoreForeign, SyncFailed) as error:
-            # One flipped byte makes our header a foreign one, but not our tables.
-            if not os.path.isfile(path) or (isinstance(error, StoreForeign) and not self._is_ours()):
+        except (StoreCorrupt, StoreForeign, StoreTooNew, SyncFailed) as error:
+            if not os.path.isfile(path) or not self._is_damage(error):
                 raise
             self._damage = str(error)
         try:
             identity = self.identity
         except StoreCorrupt:
+            self._may_be_sealed = not seal
             return
         check_seal(identity.seal, seal, path)
 
@@ -106,9 +110,13 @@ class SQLiteView:
         self._identity = rows.read_identity(connection, path)
         self._pointers = rows.read_pointers(connection, path)
 
-    def _is_ours(self) -> bool:
+    def _is_damage(self, error: StoreError) -> bool:
+        """One flipped byte makes our header a foreign one, or a later one, but not our tables."""
+        if not isinstance(error, (StoreForeign, StoreTooNew)):
+            return True
         with self._examination() as examination:
-            return examination.is_ours
+            # A later version has other tables, beside ours or in their place.
+            return examination.is_ours_alone if isinstance(error, StoreTooNew) else examination.is_ours
 
     @contextmanager
     def _examination(self) -> Iterator[Examination]:
@@ -195,7 +203,8 @@ class SQLiteView:
         if self._damage is not None:
             yield Damage(None, self._damage)
         with self._examination() as examination:
-            yield from examination.values(self._snapshots)
+            values = examination.values(self._snapshots)
+            yield from without_sealed(values) if self._may_be_sealed else values
         # What it looks at beside: free space within pages, the order of rows, what the index says of each.
         if self._connection is not None:
             yield from _integrity(self._connection)

@@ -34,7 +34,8 @@ FRAME: Final = struct.Struct(">6I")
 #: The lowest bit says that the checksums' words are big-endian.
 _MAGIC: Final = 0x377F0682
 _SECTOR: Final = 512
-_PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
+#: That SQLite knows, in bytes.
+PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
 
 Sums = tuple[int, int]
 
@@ -67,12 +68,16 @@ class Log:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.header = os.pread(fd, HEADER.size, 0).ljust(HEADER.size, b"\0")
-        magic, _, page_size, _, *self.salts, _, _ = HEADER.unpack(self.header)
+        magic, _, self.page_size, _, *self.salts, _, _ = HEADER.unpack(self.header)
         self.words = ">" if magic & 1 else "<"
-        self.step = FRAME.size + page_size
-        is_log = magic & ~1 == _MAGIC and page_size in _PAGE_SIZES
+        is_log = magic & ~1 == _MAGIC and self.page_size in PAGE_SIZES
         #: Whether the header is one, and undamaged.
         self.is_log = is_log and self.sums((0, 0), self.header[:24]) == stored(self.header)
+
+    @property
+    def step(self) -> int:
+        """How long a frame is, with its header."""
+        return int(FRAME.size + self.page_size)
 
     def loses(self, recovered: int) -> str | None:
         """Where the damage is, if durable frames follow the first `recovered`."""

@@ -88,13 +88,13 @@ class Requests:
 
     @property
     def in_hand(self) -> bool:
-        """Whether the worker has anything that it has not answered."""
-        return bool(self._asked)
+        """Whether the worker has anything, not answered yet, that it may die of: a backup, but no wait for the mark."""
+        return any(kind is not Kind.CURRENT for kind in self._asked.values())
 
     @property
     def being_read(self) -> bool:
         """Whether it has a question that it will answer before it does anything else."""
-        return any(kind is not Kind.BACKUP for kind in self._asked.values())
+        return any(kind not in _ELSEWHERE for kind in self._asked.values())
 
     def replay(self) -> None:
         """A new worker: ask everything again."""

@@ -43,7 +43,7 @@ log = logging.getLogger("bgsuper.supervisor")
 
 #: Logged at each start in recovery mode: the store's newest commit when it was found, and the mark.
 OLD_BACKUP: Final = (
-    "recovery mode: the store was found to end at commit %d, but commit %d had been acknowledged: it is an old backup, "
+    "recovery mode: the store was found to end at number %d, but number %d had been acknowledged: it is an old backup, "
     "or a disk lost what it had synced. If you have the newer store, stop now, and put that back. If not, let nothing "
     "of your own leave that only a current state may send, a commitment transaction above all, until every peer has "
     "proved the store current; then call Supervisor.proven_current()"

@@ -6,8 +6,8 @@ the host as an ERROR message with a verdict:
 
     fatal         the host must not try again: a bad store, a bad URL, what a user's persister or store says itself
     sync          the disk refused a sync: try once more with a fresh process that distrusts the page cache
-    unavailable   no space or descriptors even to open the store, or to go on without a host: a first start fails, a
-                  successor waits
+    unavailable   no space or descriptors even to open the store, or to go on without a host, or somebody looks into
+                  the store: a first start fails, a successor waits
     crash         anything else, a store short of memory among it: restart within the budget
 """
 

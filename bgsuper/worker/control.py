@@ -9,7 +9,8 @@ Rules:
 2. It is a convenience: if it cannot be made, the worker says so in its log and goes on.
 3. Only its owner and root may ask: the file's mode says so, and where the kernel tells who calls, it is asked, too.
 4. One thread, bounded: so many callers, so many bytes a question, so long for each. Hostile bytes end a conversation,
-   after one line that says why. Nobody waits for a slow caller but he himself.
+   after one line that says why. Nobody waits for a slow caller but he himself, and he is asked nothing more until he
+   has heard the answer.
 5. Who hangs up no longer wants what he asked for.
 """
 
@@ -122,7 +123,13 @@ class Control:
         self._answers: deque[tuple[Caller, list[object]]] = deque()
         self._closing = False
         self._listener = _listen(path)
-        self._wake_out, self._wake_in = os.pipe()
+        try:
+            self._wake_out, self._wake_in = os.pipe()
+        except OSError:
+            self._listener.close()
+            with suppress(OSError):
+                os.unlink(path)
+            raise
         for fd in (self._wake_out, self._wake_in):
             os.set_blocking(fd, False)
         self._thread = Thread(target=self._run, name="control", daemon=True)
@@ -157,14 +164,14 @@ class Control:
 
     def _run(self) -> None:
         while not self._closing:
-            for fd, events in self._poll():
+            for fd in self._poll():
                 if fd == self._wake_out:
                     with suppress(BlockingIOError):
                         os.read(fd, 4096)
                 elif fd == self._listener.fileno():
                     self._accept()
                 else:
-                    self._serve(self._callers[fd], events)
+                    self._serve(self._callers[fd])
             while self._answers:
                 caller, fields = self._answers.popleft()
                 caller.answer(fields)
@@ -174,16 +181,16 @@ class Control:
                     caller.close()
                     del self._callers[fd]
 
-    def _poll(self) -> list[tuple[int, int]]:
+    def _poll(self) -> list[int]:
         poll = select.poll()
         poll.register(self._wake_out, select.POLLIN)
         if len(self._callers) < MOST_CALLERS:
             poll.register(self._listener, select.POLLIN)
         for fd, caller in self._callers.items():
-            poll.register(fd, select.POLLIN | (select.POLLOUT if caller.out else 0))
+            poll.register(fd, select.POLLOUT if caller.out else select.POLLIN)
         deadlines = [caller.deadline for caller in self._callers.values() if caller.deadline is not None]
         timeout = max(0.0, min(deadlines) - time.monotonic()) * 1000 + 1 if deadlines else None
-        return poll.poll(timeout)
+        return [fd for fd, _ in poll.poll(timeout)]
 
     def _accept(self) -> None:
         try:
@@ -196,16 +203,16 @@ class Control:
         else:
             sock.close()
 
-    def _serve(self, caller: Caller, events: int) -> None:
-        if events & select.POLLOUT:
+    def _serve(self, caller: Caller) -> None:
+        if caller.out:
             caller.flush()
-        if events & ~select.POLLOUT:
-            try:
-                for question in caller.hear():
-                    self._ask(caller, question)
-            except FrameError as error:
-                caller.answer(["error", describe(error, allowed=Allowed())])
-                caller.hang_up()
+            return
+        try:
+            for question in caller.hear():
+                self._ask(caller, question)
+        except FrameError as error:
+            caller.answer(["error", describe(error, allowed=Allowed())])
+            caller.hang_up()
 
     def _ask(self, caller: Caller, question: Message) -> None:
         caller.begin(question)
@@ -258,8 +265,8 @@ class Caller:
 
     def begin(self, question: Message) -> None:
         """`question` waits for its answer from now on. Raises `FrameError`."""
-        if self._asked is not None:
-            raise FrameError("expected one question at a time: the one before is not answered yet")
+        if self._asked is not None or self.out:
+            raise FrameError("expected one question at a time: the answer to the one before is not heard yet")
         self._asked, self._heard, self.deadline = question.seq, 0, None
 
     def answer(self, fields: list[object]) -> None:
@@ -275,6 +282,7 @@ class Caller:
         try:
             while self.out:
                 self.out = self.out[self._socket.send(self.out) :]
+                self.deadline = time.monotonic() + PATIENCE_S
         except BlockingIOError:
             return
         except OSError:

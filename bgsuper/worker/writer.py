@@ -6,7 +6,7 @@ Rules:
 3. A read sees every commit submitted before it.
 4. A snapshot is adopted after all commits that were submitted before it, and never over a later commit of its key.
 5. What may pass (no space, no descriptors) is not an end: the group is tried again, and the host is told. Chores that
-   meet it are put off.
+   meet it are put off; a backup, which may have what is missing, gives way.
 """
 
 from __future__ import annotations
@@ -219,6 +219,7 @@ class Writer:
                 if closed_at is not None and time.monotonic() - closed_at > ORPHAN_PATIENCE_S:
                     raise
                 self.phase = "retrying"
+                self._backups.give_way(error)
                 self._link.send(Kind.RETRYING, 0, describe(error, allowed=self._allowed, epoch=self._epoch))
                 time.sleep(pause)
                 pause = min(2 * pause, RETRY_MAX_S)
@@ -257,6 +258,8 @@ class Writer:
             self._snapshot_failed(message, key, outcome, error)
         else:
             self._link.send(Kind.SNAPSHOT_ACK, message.seq, [])
+            if critical and self._mark is not None:
+                self._mark.snapshot_acknowledged(Seq(message.seq))
 
     def _snapshot_failed(self, message: Message, key: Key, outcome: SnapshotFile | Exception, error: Exception) -> None:
         """Writing or adopting it raised `error`: try again, end the worker, or tell the host and go on."""
@@ -265,6 +268,7 @@ class Writer:
             if not isinstance(outcome, Exception):
                 self._store.discard_snapshot(outcome)  # it takes the space that is missing
             if critical and not self._closed:
+                self._backups.give_way(error)
                 self._link.send(Kind.RETRYING, 0, describe(error, allowed=self._allowed, epoch=self._epoch))
                 self._under_way[key] = message.seq
                 self._lane.write(message, key, pause=RETRY_MAX_S)

@@ -28,6 +28,9 @@ COUNTS = {
     "checkpoints": (1, 0),
     "snapshots": (1, 0),
     "stores": (1, 3),
+    "gossip": (1, 0),
+    "gossip_slices": (1, 0),
+    "gossip_threads": (0, 0),
 }
 
 

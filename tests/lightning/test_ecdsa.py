@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 
 import pytest
@@ -9,6 +10,7 @@ from coincurve import PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bgsuper.lightning import ecdsa
 from bgsuper.lightning.ecdsa import parse_key, parse_node_key, sha256d, verify
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
@@ -74,8 +76,13 @@ def test_what_is_no_key(public_key: bytes) -> None:
             parse(public_key)
 
 
-def test_node_keys_are_cached_and_the_cache_is_bounded() -> None:
-    """The same node's key is parsed once; the cache cannot grow without end."""
+def test_node_keys_are_cached_and_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same node's key is parsed once; the cache cannot grow without end, and is none of the collector's."""
+    monkeypatch.setattr(ecdsa, "_CACHED_KEYS", 3)
+    monkeypatch.setattr(ecdsa, "_parsed", {})
     key = PrivateKey(bytes(31) + b"\2").public_key.format()
     assert parse_node_key(key) is parse_node_key(bytes(bytearray(key)))
-    assert parse_node_key.cache_info().maxsize == 1 << 15
+    for secret in range(3, 10):
+        parse_node_key(PrivateKey(bytes(31) + bytes([secret])).public_key.format())
+        assert len(ecdsa._parsed) <= 3
+    assert not gc.is_tracked(ecdsa._parsed)

@@ -309,8 +309,8 @@ BUGS: Final = (
         (
             Edit(
                 "bgsuper/store/high_water.py",
-                "mark._replace(highest=acknowledged, epoch=epoch)",
-                "mark._replace(highest=acknowledged, epoch=epoch, behind=None)",
+                "mark._replace(highest=commit, epoch=epoch, snapshot=snapshot)",
+                "mark._replace(highest=commit, epoch=epoch, snapshot=snapshot, behind=None)",
             ),
         ),
         ("tests/store/test_high_water.py::test_a_store_below_its_mark_is_behind_until_proved_current",),
@@ -318,7 +318,7 @@ BUGS: Final = (
     Bug(
         "lost numbers again",
         "no number of a lost future comes again",
-        (Edit("bgsuper/store/high_water.py", "else Seq(highest + BEYOND)", "else last_commit"),),
+        (Edit("bgsuper/store/high_water.py", "return max(last_seq, self.mark.floor)", "return last_seq"),),
         ("tests/store/test_high_water.py::test_numbers_of_the_lost_future_do_not_come_again",),
     ),
     Bug(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -26,6 +28,7 @@ from bgsuper.errors import (
     SyncFailed,
 )
 from bgsuper.key import Key, Seq
+from bgsuper.store import pace
 from bgsuper.store.backup import online
 from bgsuper.store.backup.carrier import Copied
 from bgsuper.store.backup.online import Backup, begin_backup
@@ -352,8 +355,9 @@ def test_the_root_of_a_file_system_is_none(source: Source, tmpfs: Path) -> None:
         back_up(source.store, tmpfs)
 
 
-def test_every_sync_of_the_backups_may_fail(tmp_path: Path) -> None:
+def test_every_sync_of_the_backups_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever: the backup is SyncFailed and leaves nothing; the store is not touched, nor its commits."""
+    monkeypatch.setattr(pace, "_SLOW_S", math.inf)  # as many syncs each time, however slow this disk is
     place = str(tmp_path / "backup")
     syncs, fails_at = 0, 1
 
@@ -411,17 +415,17 @@ def test_the_order_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(os, "rename", renamed)
         story.clear()
         back_up(store, tmp_path / "backup")
-    order = [line for index, line in enumerate(story) if line != story[index - 1]]
+    order = [line for before, line in pairwise(["", *story]) if line != before]
     assert order == [
         "sync lock",
         f"sync {UNFINISHED}",
         f"sync {file}",
         "sync snapshots",
-        "sync lock",
         f"rename {DATABASE}",
         "sync backup.partial",
         "rename backup",
         f"sync {tmp_path.name}",
+        "sync lock",
     ]
 
 
@@ -550,6 +554,7 @@ def test_given_up(tmp_path: Path, when: str) -> None:
         while not gate.waits.is_set():
             backup.step()
         backup.abort()
+        assert not store._snapshots._pinned, "its disk may never let it end"
         backup.abort()
         gate.opened.set()
         with pytest.raises(StoreError, match="given up"):
@@ -559,6 +564,17 @@ def test_given_up(tmp_path: Path, when: str) -> None:
         source.commit({key("after"): b"1"})
         back_up(store, tmp_path / "backup")
     assert stored(tmp_path / "backup") == (source.values, source.graph)
+
+
+def test_given_up_for_a_reason(source: Source, tmp_path: Path) -> None:
+    """It is what `step` raises."""
+    source.fill(1)
+    backup = begin_backup(source.store, str(tmp_path / "backup"))
+    backup.step()
+    backup.abort(StoreFull("for a commit"))
+    with pytest.raises(StoreFull, match="for a commit"):
+        finish(backup)
+    assert os.listdir(tmp_path) == ["store"]
 
 
 def test_a_store_that_closes_gives_it_up(tmp_path: Path) -> None:
@@ -605,6 +621,54 @@ def test_what_a_killed_worker_left_is_begun_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "backup.partial").exists()
 
 
+@pytest.mark.parametrize("killed_before", [DATABASE, "backup"])
+def test_a_kill_between_its_names(tmp_path: Path, killed_before: str) -> None:
+    """Before either rename, the next backup is made all the same; so it is of the place that is complete."""
+    child = os.fork()
+    if child == 0:
+        rename = os.rename
+
+        def renamed(old: str, new: str) -> None:
+            if os.path.basename(new) == killed_before:
+                os._exit(7)
+            rename(old, new)
+
+        try:
+            store = new_store(tmp_path / "store")
+            store.open()
+            Source(store).snapshot(b"graph")
+            setattr(os, "rename", renamed)  # noqa: B010 - mypy takes it for no function of its kind
+            back_up(store, tmp_path / "backup")
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert (DATABASE in os.listdir(tmp_path / "backup.partial")) == (killed_before == "backup")
+    with opened(tmp_path / "store") as store:
+        store.apply([commit(2, {key("later"): b"2"})])
+        back_up(store, tmp_path / "backup")
+    assert not (tmp_path / "backup.partial").exists()
+    assert "unfinished" not in (tmp_path / "backup" / "lock").read_text()
+    assert stored(tmp_path / "backup") == ({key("later"): b"2"}, b"graph")
+
+
+def test_a_claim_that_fails_half_way(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every descriptor is closed, and nothing is left."""
+    mkdir = os.mkdir
+
+    def full(path: str, mode: int = 0o777) -> None:
+        if os.path.basename(path) == "snapshots":
+            raise OSError(28, "No space left on device")
+        mkdir(path, mode)
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(StoreFull):
+        back_up(source.store, tmp_path / "backup")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(tmp_path) == ["store"]
+
+
 def test_a_left_over_is_no_store(tmp_path: Path) -> None:
     """Nobody takes it for one, empty or not."""
     leave(tmp_path)
@@ -626,6 +690,7 @@ def test_what_is_not_ours_beside_it_is_not_removed(source: Source, tmp_path: Pat
         case "store":
             with opened(partial) as other:
                 other.apply([commit(1, {key("a"): b"1"})])
+            (partial / f"{DATABASE}-wal").unlink(missing_ok=True)  # only its lock tells it from ours
         case "lost":
             # A store whose database is gone, and whose snapshots could still be saved.
             (partial / "snapshots").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -10,9 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from bgsuper.store.frames import Frames, newest_frames
+from bgsuper.store.frames import NO_FRAMES, Frames, newest_frames
 from bgsuper.store.untouched import open_untouched
-from bgsuper.store.wal import FRAME, HEADER
+from bgsuper.store.wal import FRAME, HEADER, PAGE_SIZES
+from bgsuper.store.wal import Log as WriteAheadLog
 
 from .stores import DATABASE, commit, die, key, new_store
 
@@ -56,7 +58,7 @@ def read(log: Log, content: bytes, recovered: int) -> Frames:
     log.path.write_bytes(content)
     fd = os.open(log.path, os.O_RDONLY)
     try:
-        return newest_frames(fd, recovered, PAGE, log.held)
+        return newest_frames(fd, recovered, log.held * PAGE)
     finally:
         os.close(fd)
 
@@ -161,7 +163,43 @@ def test_frames_of_an_older_round(log: Log) -> None:
     """Behind a header that is damaged may lie only what was there before it: those do not count."""
     _, version, page_size, number, first, second, _, _ = HEADER.unpack_from(log.content)
     fresh = HEADER.pack(0x377F0682, version, page_size, number + 1, first + 1, second ^ 0x55, 1, 2)
-    assert read(log, fresh + log.content[HEADER.size :], 0).offsets == {}
+    frames = read(log, fresh + log.content[HEADER.size :], 0)
+    assert frames.offsets == {}
+    assert frames.rest_in_doubt
+
+
+def test_a_log_that_was_just_begun_anew(log: Log) -> None:
+    """SQLite writes a header in the old one's place, syncs it, and leaves the old frames: all is in the database."""
+    _, version, page_size, number, first, second, _, _ = HEADER.unpack_from(log.content)
+    fresh = HEADER.pack(0x377F0682, version, page_size, number + 1, first + 1, second ^ 0x55, 0, 0)
+    log.path.write_bytes(fresh)
+    with log.path.open("rb") as file:
+        header = fresh[:24] + struct.pack(">2I", *WriteAheadLog(file.fileno()).sums((0, 0), fresh[:24]))
+    assert read(log, header + log.content[HEADER.size :], 0) == NO_FRAMES._replace(page_size=PAGE)
+    assert read(log, header, 0) == NO_FRAMES._replace(page_size=PAGE)
+
+
+@pytest.mark.parametrize("length", [33, HEADER.size + FRAME.size, 512, HEADER.size + STEP, HEADER.size + 2 * STEP])
+@pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\x37"])
+def test_the_header_and_the_first_frame(log: Log, length: int, filler: bytes) -> None:
+    """Damaged together: any page may have been written, so the database's content of none is the newest; whatever the
+    frames behind are, and whether there are any."""
+    content = filler * length + log.content[length:]
+    for cut in (len(content), length):
+        frames = read(log, content[:cut], 0)
+        assert frames == Frames({}, set(), True, 0, 0)
+        assert not any(frames.says_nothing_of(page) for page in range(1, log.held + 20))
+    assert read(log, content[: HEADER.size], 0) == NO_FRAMES
+
+
+def test_no_page_size_misleads(log: Log) -> None:
+    """Whatever the header says of it, possible or not: the frames are those of the size by which they were written."""
+    for size in (*PAGE_SIZES, 0, 1, 24, 4095, 0xFFFFFFFF):
+        content = log.content[:8] + struct.pack(">I", size) + log.content[12:]
+        for cut in (len(content), HEADER.size + 10, HEADER.size + STEP + 30):
+            frames = read(log, content[:cut], 0)
+            if cut == len(content):
+                assert (frames.offsets, frames.page_size) == (newest(log, log.recovered), PAGE)
 
 
 def random_damage(random: Random, content: bytes) -> Iterator[bytes]:

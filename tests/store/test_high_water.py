@@ -26,26 +26,38 @@ from bgsuper.errors import (
 )
 from bgsuper.key import Seq
 from bgsuper.store import high_water as module
+from bgsuper.store.api import Opened
 from bgsuper.store.high_water import BEYOND, SLOT_BYTES, Found, HighWater, Mark, mark_path, read_mark
 from bgsuper.store.url import SCHEMES, parse
 
 OURS, OTHERS = b"o" * 16, b"x" * 16
+NONE = Seq(0)
 RECORD = module._RECORD_BYTES
 
 numbers = st.integers(0, 2**62 - 1)
 seqs = numbers.map(Seq)
 marks = st.builds(
-    Mark, st.binary(min_size=16, max_size=16), seqs, numbers, st.none() | st.builds(Found, store=seqs, mark=seqs)
+    Mark,
+    st.binary(min_size=16, max_size=16),
+    seqs,
+    numbers,
+    st.none() | st.builds(Found, store=seqs, mark=seqs),
+    seqs,
+    seqs,
 )
 
 
-def opened(path: Path, last_commit: int, epoch: int = 1, store_id: bytes = OURS) -> HighWater:
-    return HighWater.open(str(path), store_id, Seq(last_commit), epoch)
+def store(last_commit: int, last_seq: int = 0, epoch: int = 1, store_id: bytes = OURS) -> Opened:
+    return Opened(epoch, Seq(last_commit), Seq(max(last_commit, last_seq)), store_id)
 
 
-def reopened(path: Path, last_commit: int) -> Mark:
-    """What a worker finds whose store ends at `last_commit`."""
-    mark = opened(path, last_commit)
+def opened(path: Path, last_commit: int, last_seq: int = 0, epoch: int = 1, store_id: bytes = OURS) -> HighWater:
+    return HighWater.open(str(path), store(last_commit, last_seq, epoch, store_id))
+
+
+def reopened(path: Path, last_commit: int, last_seq: int = 0) -> Mark:
+    """What a worker finds whose store ends at `last_commit`, or with a snapshot at `last_seq`."""
+    mark = opened(path, last_commit, last_seq)
     mark.close()
     return mark.mark
 
@@ -138,11 +150,13 @@ def test_a_first_start_makes_it(path: Path) -> None:
     mark.close()
 
 
-def test_what_a_first_start_left_half_made_is_in_nobodys_way(path: Path) -> None:
-    """It died before the file had its name."""
-    Path(f"{path}.new").write_bytes(b"half")
+def test_what_lies_beside_it_is_left_alone(path: Path) -> None:
+    """Whatever its name: it may be somebody's, a channel's backup say."""
+    beside = {path.with_name(name): name.encode() for name in ("mark.new", "mark.tmp", "mark.bak")}
+    for file, content in beside.items():
+        file.write_bytes(content)
     opened(path, 1).close()
-    assert os.listdir(path.parent) == ["mark"]
+    assert {file: file.read_bytes() for file in path.parent.iterdir() if file != path} == beside
 
 
 def test_there_is_no_mark_yet(path: Path) -> None:
@@ -156,13 +170,13 @@ def test_it_is_rewritten_in_place(path: Path) -> None:
     mark = opened(path, 0)
     before, durable = path.stat(), path.read_bytes()[SLOT_BYTES:]
     for seq in range(1, 50):
-        mark.raise_to(Seq(seq), 2)
+        mark.raise_to(Seq(seq), NONE, 2)
         assert path.read_bytes()[SLOT_BYTES:] == durable
     assert read_mark(str(path)) == Mark(OURS, Seq(49), 2)
     mark.sync()
     durable = path.read_bytes()[:SLOT_BYTES]
     for seq in range(50, 60):
-        mark.raise_to(Seq(seq), 2)
+        mark.raise_to(Seq(seq), NONE, 2)
         assert path.read_bytes()[:SLOT_BYTES] == durable
     assert read_mark(str(path)) == mark.mark == Mark(OURS, Seq(59), 2)
     mark.close()
@@ -173,12 +187,12 @@ def test_it_is_rewritten_in_place(path: Path) -> None:
 def test_what_a_killed_worker_had_not_synced_is_synced_first(path: Path) -> None:
     """Only then may the other record be written over."""
     mark = opened(path, 0)
-    mark.raise_to(Seq(7), 1)
+    mark.raise_to(Seq(7), NONE, 1)
     mark.close()
     synced: list[bytes] = []
-    mark = HighWater.open(str(path), OURS, Seq(7), 2, lambda _: synced.append(path.read_bytes()))
+    mark = HighWater.open(str(path), store(7, epoch=2), lambda _: synced.append(path.read_bytes()))
     assert synced == [path.read_bytes()]
-    mark.raise_to(Seq(8), 2)
+    mark.raise_to(Seq(8), NONE, 2)
     assert path.read_bytes()[:SLOT_BYTES] == synced[0][:SLOT_BYTES]
     mark.close()
 
@@ -186,10 +200,10 @@ def test_what_a_killed_worker_had_not_synced_is_synced_first(path: Path) -> None
 def test_it_never_goes_back(path: Path) -> None:
     """An older number is no news."""
     mark = opened(path, 10)
-    mark.raise_to(Seq(12), 2)
+    mark.raise_to(Seq(12), NONE, 2)
     content = path.read_bytes()
-    mark.raise_to(Seq(12), 3)
-    mark.raise_to(Seq(3), 3)
+    mark.raise_to(Seq(12), NONE, 3)
+    mark.raise_to(Seq(3), NONE, 3)
     assert path.read_bytes() == content
     assert reopened(path, 12) == Mark(OURS, Seq(12), 2)
     mark.close()
@@ -205,14 +219,14 @@ def test_a_write_that_is_torn_leaves_the_record_before_it(
     monkeypatch.setattr(os, "pwrite", torn(length))
     for seq in (2, 3):
         with pytest.raises(StoreFull):
-            mark.raise_to(Seq(seq), 2)
+            mark.raise_to(Seq(seq), NONE, 2)
     assert read_mark(str(path)) == mark.mark == Mark(OURS, Seq(1), 1)
     monkeypatch.undo()
     damaged = opened(path, 3)
     assert damaged.damaged == (path.read_bytes() != whole)
     assert damaged.damaged or length < RECORD // 2
     damaged.close()
-    mark.raise_to(Seq(3), 2)
+    mark.raise_to(Seq(3), NONE, 2)
     assert read_mark(str(path)) == Mark(OURS, Seq(3), 2)
     mark.close()
 
@@ -267,15 +281,15 @@ def test_a_store_below_its_mark_is_behind_until_proved_current(path: Path) -> No
     mark = opened(path, 100)
     mark.close()
     mark = opened(path, 60, epoch=2)
-    assert mark.mark == Mark(OURS, Seq(100), 1, Found(store=Seq(60), mark=Seq(100)))
+    assert mark.mark == Mark(OURS, Seq(100), 1, Found(store=Seq(60), mark=Seq(100)), floor=Seq(100 + BEYOND))
     first = mark.beyond(Seq(60)) + 1
-    mark.raise_to(Seq(first), 2)
+    mark.raise_to(Seq(first), NONE, 2)
     mark.close()
     for last_commit in (first, first + 5):
         assert reopened(path, last_commit).behind == Found(store=Seq(60), mark=Seq(100))
     mark = opened(path, first + 5, epoch=3)
-    mark.prove_current(Seq(first + 6), 3)
-    assert reopened(path, first + 6) == mark.mark == Mark(OURS, Seq(first + 6), 3)
+    mark.prove_current(store(first + 6, epoch=3))
+    assert reopened(path, first + 6) == mark.mark == Mark(OURS, Seq(first + 6), 3, floor=Seq(first - 1))
     mark.close()
 
 
@@ -284,10 +298,73 @@ def test_numbers_of_the_lost_future_do_not_come_again(path: Path) -> None:
     opened(path, 100).close()
     mark = opened(path, 60)
     assert mark.beyond(Seq(60)) == 100 + BEYOND
-    mark.prove_current(Seq(mark.beyond(Seq(60)) + 1), 2)
+    mark.prove_current(store(mark.beyond(Seq(60)) + 1, epoch=2))
     assert mark.beyond(mark.mark.highest) == mark.mark.highest
     mark.close()
     assert reopened(path, 100 + 2000).behind == Found(store=Seq(2100), mark=Seq(101 + BEYOND))
+
+
+def test_they_do_not_come_again_after_a_proof_without_a_commit(path: Path) -> None:
+    """Nor after a restart; and the lost store, put back then, is behind, whatever its mark had missed of it."""
+    opened(path, 100).close()
+    mark = opened(path, 60, 62)
+    mark.prove_current(store(60, 62, epoch=2))
+    mark.close()
+    assert reopened(path, 60, 62) == Mark(OURS, Seq(60), 2, snapshot=Seq(62), floor=Seq(100 + BEYOND))
+    content = path.read_bytes()
+    for lost in (63, 100, 105, 100 + BEYOND):
+        mark = opened(path, lost)
+        assert mark.mark.behind == Found(store=Seq(lost), mark=Seq(100 + BEYOND))
+        assert mark.beyond(Seq(lost)) == 100 + 2 * BEYOND
+        mark.close()
+        path.write_bytes(content)
+    mark = opened(path, 60, 62)
+    assert mark.mark.behind is None
+    assert mark.beyond(Seq(62)) == 100 + BEYOND
+    mark.raise_to(Seq(101 + BEYOND), NONE, 2)
+    mark.close()
+    assert reopened(path, 101 + BEYOND).behind is None
+    assert reopened(path, 100).behind == Found(store=Seq(100), mark=Seq(101 + BEYOND))
+
+
+def test_the_newer_store_put_back_before_a_proof_is_not_the_lost_one(path: Path) -> None:
+    """That is what is asked for; it may be newer than its mark. How it was found is not written over."""
+    opened(path, 100).close()
+    found = reopened(path, 60)
+    assert reopened(path, 105) == found
+    assert found.behind == Found(store=Seq(60), mark=Seq(100))
+
+
+def test_a_critical_snapshot_that_was_acknowledged_is_missed(path: Path) -> None:
+    """As a commit is, though no commit is missing: so a manager that is persisted whole is guarded, too."""
+    mark = opened(path, 10)
+    mark.raise_to(Seq(10), Seq(20), 1)
+    assert read_mark(str(path)) == mark.mark == Mark(OURS, Seq(10), 1, snapshot=Seq(20))
+    mark.close()
+    assert reopened(path, 10, 20).behind is None
+    assert reopened(path, 10, 25).behind is None
+    mark = opened(path, 10, 19)
+    assert mark.mark.behind == Found(store=Seq(19), mark=Seq(20))
+    assert mark.beyond(Seq(19)) == 20 + BEYOND
+    mark.close()
+    assert reopened(path, 10, 20).behind == Found(store=Seq(19), mark=Seq(20))
+
+
+def test_a_commit_and_a_snapshot_that_are_missing(path: Path) -> None:
+    """The newest numbers of each side are told, and new ones are beyond them."""
+    mark = opened(path, 10)
+    mark.raise_to(Seq(30), Seq(40), 1)
+    mark.close()
+    mark = opened(path, 10, 15)
+    assert mark.mark.behind == Found(store=Seq(15), mark=Seq(40))
+    assert mark.beyond(Seq(15)) == 40 + BEYOND
+    mark.close()
+
+
+def test_a_new_mark_takes_the_snapshots_as_they_are(path: Path) -> None:
+    """It cannot tell whose care they had."""
+    assert reopened(path, 10, 12) == Mark(OURS, Seq(10), 1, snapshot=Seq(12))
+    assert reopened(path, 10, 11).behind == Found(store=Seq(11), mark=Seq(12))
 
 
 def test_an_even_older_backup_put_back_in_recovery_mode(path: Path) -> None:
@@ -313,9 +390,9 @@ def test_either_record_alone_says_that_it_is_behind(path: Path) -> None:
     reopened(path, 60)
     assert {found.mark.behind for found in records(path)} == {Found(store=Seq(60), mark=Seq(100))}
     mark = opened(path, 60)
-    mark.prove_current(Seq(200), 2)
+    mark.prove_current(store(200, epoch=2))
     mark.close()
-    assert {found.mark for found in records(path)} == {Mark(OURS, Seq(200), 2)}
+    assert {found.mark for found in records(path)} == {Mark(OURS, Seq(200), 2, floor=Seq(100 + BEYOND))}
 
 
 def records(path: Path) -> list[module._Record]:
@@ -348,11 +425,11 @@ def test_what_its_disk_refuses(
 
     monkeypatch.setattr(os, "pwrite", refuse)
     with pytest.raises(kind, match=str(path)) as caught:
-        mark.raise_to(Seq(2), 1)
+        mark.raise_to(Seq(2), NONE, 1)
     assert not isinstance(caught.value, SyncFailed)
     assert mark.mark.highest == 1
     monkeypatch.undo()
-    mark.raise_to(Seq(2), 1)
+    mark.raise_to(Seq(2), NONE, 1)
     assert read_mark(str(path)) == Mark(OURS, Seq(2), 1)
     mark.close()
 
@@ -366,16 +443,16 @@ def test_a_sync_that_fails_is_not_the_stores(path: Path) -> None:
             raise OSError(errno.EIO, "no")
         os.fsync(fd)
 
-    mark = HighWater.open(str(path), OURS, Seq(1), 1, fsync)
+    mark = HighWater.open(str(path), store(1, epoch=1), fsync)
     fails[0] = True
-    mark.raise_to(Seq(2), 1)
+    mark.raise_to(Seq(2), NONE, 1)
     durable = path.read_bytes()[SLOT_BYTES:]
-    for attempt in (mark.sync, lambda: mark.prove_current(Seq(5), 2)):
+    for attempt in (mark.sync, lambda: mark.prove_current(store(5, epoch=2))):
         with pytest.raises(StoreUnavailable, match="syncing the high-water mark"):
             attempt()
     assert path.read_bytes()[SLOT_BYTES:] == durable
     with pytest.raises(StoreUnavailable):
-        HighWater.open(str(path), OURS, Seq(0), 1, fsync)
+        HighWater.open(str(path), store(0, epoch=1), fsync)
     mark.close()
 
 
@@ -390,8 +467,9 @@ def test_making_it_fails_with_its_sync(path: Path) -> None:
             left[0] -= 1
 
         with pytest.raises(StoreUnavailable, match="making the high-water mark"):
-            HighWater.open(str(path), OURS, Seq(1), 1, fsync)
+            HighWater.open(str(path), store(1, epoch=1), fsync)
         path.unlink(missing_ok=True)
+        assert os.listdir(path.parent) == []
 
 
 def test_a_mark_that_was_removed_or_replaced_is_not_written_to(path: Path) -> None:
@@ -399,13 +477,13 @@ def test_a_mark_that_was_removed_or_replaced_is_not_written_to(path: Path) -> No
     mark = opened(path, 1)
     away = path.rename(path.with_name("away"))
     with pytest.raises(StoreUnwritable, match=f"{path} failed: No such file"):
-        mark.raise_to(Seq(2), 1)
+        mark.raise_to(Seq(2), NONE, 1)
     path.write_bytes(b"another")
     with pytest.raises(StoreUnavailable, match="was replaced while it was in use"):
-        mark.raise_to(Seq(2), 1)
+        mark.raise_to(Seq(2), NONE, 1)
     assert path.read_bytes() == b"another"
     away.rename(path)
-    mark.raise_to(Seq(2), 1)
+    mark.raise_to(Seq(2), NONE, 1)
     assert read_mark(str(path)) == Mark(OURS, Seq(2), 1)
     mark.close()
 

@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bgsuper.errors import StoreUnavailable
 from bgsuper.key import Seq
+from bgsuper.store.api import Opened
 from bgsuper.store.high_water import SLOT_BYTES, Found, HighWater, read_mark
 
 OURS = b"o" * 16
 #: What becomes of one slot that was written and not synced: how many of its new bytes reached the disk.
-FATES = st.tuples(*[st.sampled_from([0, 20, 33, 40, 60, 69, SLOT_BYTES])] * 2)
+FATES = st.tuples(*[st.sampled_from([0, 20, 33, 40, 60, 75, SLOT_BYTES])] * 2)
 
 
 class Killed(BaseException):
@@ -45,6 +46,9 @@ class MarkAndStore(RuleBasedStateMachine):
             self.mark.close()
         self._directory.cleanup()
 
+    def store(self) -> Opened:
+        return Opened(self.epoch, Seq(self.last), Seq(self.last), OURS)
+
     def fsync(self, fd: int) -> None:
         """Durable, unless the process dies before it."""
         self.dies_at -= 1
@@ -66,7 +70,7 @@ class MarkAndStore(RuleBasedStateMachine):
         self.dies_at = dies_at
         before = read_mark(str(self.path))
         try:
-            mark = HighWater.open(str(self.path), OURS, Seq(self.last), self.epoch, self.fsync)
+            mark = HighWater.open(str(self.path), self.store(), self.fsync)
         except Killed:
             self.dies_at = 0
             return
@@ -76,7 +80,7 @@ class MarkAndStore(RuleBasedStateMachine):
         if before is None:
             assert mark.created
             self.synced = self.last
-        elif self.last < before.highest or before.behind is not None:
+        elif self.last < before.highest or before.behind is not None or before.highest < self.last <= before.floor:
             assert mark.mark.behind is not None
             assert self.put_back
             self.old = mark.mark.behind
@@ -90,7 +94,7 @@ class MarkAndStore(RuleBasedStateMachine):
         assert self.mark is not None
         self.last = self.mark.beyond(Seq(self.last)) + count
         self.greatest = max(self.greatest, self.last)
-        self.mark.raise_to(Seq(self.last), self.epoch)
+        self.mark.raise_to(Seq(self.last), Seq(0), self.epoch)
 
     @precondition(lambda self: self.mark is not None)
     @rule(count=st.integers(1, 3))
@@ -108,18 +112,21 @@ class MarkAndStore(RuleBasedStateMachine):
         self.synced = max(self.synced, self.mark.mark.highest)
 
     @precondition(lambda self: self.mark is not None)
-    @rule(dies_at=st.integers(0, 3))
-    def prove_current(self, dies_at: int) -> None:
-        """The peers' word; it may die before that is durable."""
+    @rule(dies_at=st.integers(0, 3), commits=st.integers(0, 1))
+    def prove_current(self, dies_at: int, commits: int) -> None:
+        """The peers' word, after a commit or none; it may die before that is durable."""
         assert self.mark is not None
-        self.last = self.mark.beyond(Seq(self.last)) + 1
+        if commits:
+            self.last = self.mark.beyond(Seq(self.last)) + commits
         self.greatest = max(self.greatest, self.last)
         self.dies_at = dies_at
         try:
-            self.mark.prove_current(Seq(self.last), self.epoch)
+            self.mark.prove_current(self.store())
         except Killed:
             self.mark.close()
             self.mark = None
+            # Without a commit the mark goes back, and nobody knows yet whether it has.
+            self.synced = min(self.synced, self.last)
             self.old = None if self.durable_mark() is None else self.old
         else:
             self.synced = self.last
@@ -155,7 +162,6 @@ class MarkAndStore(RuleBasedStateMachine):
         if self.mark is not None:
             self.mark.close()
             self.mark = None
-        Path(f"{self.path}.new").unlink(missing_ok=True)
         if not self.path.exists():
             return
         if self.durable is None:
@@ -192,7 +198,7 @@ def test_the_machines_sync_fails_as_it_should(tmp_path: Path) -> None:
     machine = MarkAndStore()
     machine.dies_at = 1
     with pytest.raises(Killed):
-        HighWater.open(str(tmp_path / "mark"), OURS, Seq(1), 1, machine.fsync)
+        HighWater.open(str(tmp_path / "mark"), Opened(1, Seq(1), Seq(1), OURS), machine.fsync)
     assert not issubclass(Killed, (OSError, StoreUnavailable))
     machine.teardown()
-    assert os.listdir(tmp_path) == ["mark.new"]
+    assert os.listdir(tmp_path) == []

@@ -24,6 +24,15 @@ def saved(source: DictView, target: Target) -> list[Damage]:
     return reported
 
 
+def test_an_examination_that_memory_does_not_hold() -> None:
+    """It ends as one that fails otherwise: with a finding."""
+    view = DictView({A: (None, b"1")}, ends_with=MemoryError())
+    value, damage = findings(view)
+    assert isinstance(value, Value)
+    assert isinstance(damage, Damage)
+    assert "what follows could not be read" in damage.text
+
+
 @given(values=STORES, data=st.data())
 def test_what_is_whole_is_saved_and_the_rest_is_named(
     values: dict[Key, tuple[Seq | None, bytes]], data: st.DataObject

@@ -102,6 +102,20 @@ def test_a_file_goes_in_steps(tmp_path: Path) -> None:
     assert not snapshots.has_unneeded
 
 
+def test_a_copy_by_hard_link_is_not_cut(tmp_path: Path) -> None:
+    """`cp -al` of a closed store is a backup: its files keep their bytes, whatever the store does with its names."""
+    snapshots = Snapshots(str(tmp_path / "s"), os.fsync)
+    snapshots.prepare()
+    content = bytes(2 * REMOVE_BYTES + 1)
+    old = snapshots.write(GRAPH, Seq(1), 1, content)
+    os.link(tmp_path / "s" / old.file, tmp_path / "copy")
+    snapshots.discard(old.file)
+    snapshots.remove_some()
+    assert not snapshots.has_unneeded
+    assert os.listdir(tmp_path / "s") == []
+    assert (tmp_path / "copy").read_bytes() == content
+
+
 def test_orphans_go_at_the_next_open(tmp_path: Path) -> None:
     """Files that a worker wrote and never adopted, whole or not, go; adopted and foreign ones stay."""
     with opened(tmp_path) as store:

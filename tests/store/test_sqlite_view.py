@@ -23,12 +23,16 @@ from bgsuper.errors import (
     StoreLocked,
     StoreSealed,
     StoreTooNew,
+    StoreUnavailable,
     StoreUnwritable,
 )
 from bgsuper.key import Key, Seq
+from bgsuper.store import btree
 from bgsuper.store import pages as pages_module
 from bgsuper.store.api import Damage, Entry, StoreView, Value
 from bgsuper.store.database import SCHEMA_VERSION
+from bgsuper.store.pages import Pages
+from bgsuper.store.snapshots import Snapshots
 from bgsuper.store.sqlite_view import SQLiteView
 
 from .stores import DATABASE, GRAPH, MANAGER, commit, die, key, new_store, opened
@@ -248,7 +252,7 @@ def test_two_may_look_and_a_writer_waits_for_both(tmp_path: Path) -> None:
     a_store(tmp_path)
     first, second = SQLiteView(tmp_path), SQLiteView(tmp_path)
     check_whole(second)
-    with pytest.raises(StoreLocked, match="somebody looks into the store; let them finish"):
+    with pytest.raises(StoreUnavailable, match="somebody looks into the store; let them finish"):
         new_store(tmp_path, lock_timeout_s=0).open()
     first.close()
     opening = subprocess.Popen(
@@ -293,17 +297,24 @@ def foreign_database(directory: Path) -> None:
     database.close()
 
 
-def later_header(directory: Path) -> None:
-    a_store(directory)
+def set_version(directory: Path, version: int) -> None:
     with open(directory / DATABASE, "r+b") as file:
         file.seek(60)
-        file.write(struct.pack(">I", SCHEMA_VERSION + 1))
+        file.write(struct.pack(">I", version))
+
+
+def later_header(directory: Path) -> None:
+    a_store(directory)
+    database = sqlite3.connect(directory / DATABASE)
+    database.execute("CREATE TABLE later(x)")
+    database.close()
+    set_version(directory, SCHEMA_VERSION + 1)
 
 
 def later_wal(directory: Path) -> None:
     a_store(directory / "made")
     source = sqlite3.connect(directory / "made" / DATABASE)
-    source.executescript("PRAGMA user_version = 9")
+    source.executescript("PRAGMA user_version = 9; CREATE TABLE later(x)")
     for name in (DATABASE, f"{DATABASE}-wal"):
         shutil.copy(directory / "made" / name, directory)
     source.close()
@@ -415,25 +426,91 @@ ALL = RECORDS | {GRAPH: GRAPH_BYTES}
 
 
 def test_each_byte_of_the_header(tmp_path: Path) -> None:
-    """Flipped: a later version is refused as such, or else every value is found, and the damage named if SQLite or we
-    need that byte."""
+    """Flipped: every value is found, and the damage named if SQLite or we need that byte."""
     directory = settled(tmp_path)
     whole = (directory / DATABASE).read_bytes()
     named = 0
     for place in range(100):
         flip(directory / DATABASE, place)
-        try:
-            view = SQLiteView(directory)
-        except StoreTooNew:
-            assert 60 <= place < 64
-        else:
-            values, damage = findings(view)
-            assert values == ALL, place
-            named += bool(damage)
-            assert view.identity.last_seq == 3
-            view.close()
+        view = SQLiteView(directory)
+        values, damage = findings(view)
+        assert values == ALL, place
+        named += bool(damage)
+        assert view.identity.last_seq == 3
+        view.close()
         (directory / DATABASE).write_bytes(whole)
     assert named > 30
+
+
+def test_a_version_that_only_the_header_says(tmp_path: Path, view_of: Callable[..., SQLiteView]) -> None:
+    """A later version has another schema: where it is exactly ours, the header is damaged. It is said, nobody who reads
+    takes the store for whole, and every value comes out."""
+    directory = settled(tmp_path)
+    for version in (SCHEMA_VERSION + 1, SCHEMA_VERSION | 1 << 24, 0xFFFFFFFF):
+        set_version(directory, version)
+        view = view_of(directory)
+        values, damage = findings(view)
+        assert values == ALL
+        assert f"schema {struct.unpack('>i', struct.pack('>I', version))[0] % (1 << 32)}" in damage[0].text
+        with pytest.raises(StoreCorrupt, match="a later bgsuper wrote"):
+            view.read(MANAGER)
+        view.close()
+
+
+def test_the_page_size_in_the_header(tmp_path: Path, view_of: Callable[..., SQLiteView]) -> None:
+    """It has no checksum: whatever it says, with a log and without one, the values are the newest, and it is named."""
+    logged, in_one_file = a_store(tmp_path / "logged"), settled(tmp_path / "settled")
+    for directory in (logged, in_one_file):
+        for size in (0, 1, 2, 512, 1024, 2048, 8192, 16384, 32768, 4097, 0xFFFF):
+            with open(directory / DATABASE, "r+b") as file:
+                file.seek(16)
+                file.write(struct.pack(">H", size))
+            view = view_of(directory)
+            values, damage = findings(view)
+            assert values == ALL, (directory.name, size)
+            assert any("says that a page has" in item.text for item in damage)
+            assert view.identity.last_seq == 3
+            view.close()
+
+
+def test_a_log_without_its_first_sector(tmp_path: Path, view_of: Callable[..., SQLiteView]) -> None:
+    """Nothing is given out as whole: any value in the database may have been replaced since."""
+    directory = a_store(tmp_path)
+    with open(directory / f"{DATABASE}-wal", "r+b") as file:
+        file.write(bytes(512))
+    view = view_of(directory)
+    for use in (lambda: view.identity, lambda: next(view.entries()), lambda: view.read(key("a"))):
+        with pytest.raises(StoreCorrupt):
+            use()
+    values, damage = findings(view)
+    assert values == {}
+    assert "is damaged in its header" in damage[0].text
+
+
+def test_what_memory_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view_of: Callable[..., SQLiteView]
+) -> None:
+    """A snapshot, or a row: a finding, and everything else comes out."""
+    directory = settled(tmp_path)
+
+    def fails(*_: object) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Snapshots, "read", fails)
+        values, damage = findings(view_of(directory))
+    assert values == RECORDS
+    assert [(item.key, "does not fit into memory" in item.text) for item in damage] == [(GRAPH, True)]
+    payload = btree._payload
+
+    def large_fails(pages: Pages, content: bytes, place: int, length: int, kind: int) -> bytes:
+        return payload(pages, content, place, length, kind) if length < 40_000 else fails()
+
+    monkeypatch.setattr(btree, "_payload", large_fails)
+    values, damage = findings(view_of(directory))
+    assert values == {k: v for k, v in ALL.items() if k != key("c")}
+    assert "does not fit into memory" in damage[0].text
+    assert key("c") in {item.key for item in damage}
 
 
 def test_a_damaged_identity(tmp_path: Path, view_of: Callable[..., SQLiteView]) -> None:

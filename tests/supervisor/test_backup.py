@@ -363,6 +363,24 @@ def test_it_gets_no_commit_accused(rig: Rig) -> None:
     assert not isinstance(rig.core.failure(), PoisonCommit)
 
 
+def test_a_wait_for_the_mark_holds_no_commit(rig: Rig) -> None:
+    """One at a time or not: the mark's disk is none of the store's, and may hang. Nor does it clear a commit that
+    kills."""
+    for _ in range(2):
+        rig.commit()
+        rig.take_all()
+        rig.die(signal=signal.SIGSEGV)
+        again(rig)
+    assert rig.core.backlog.one_at_a_time
+    while rig.state is State.READY:
+        rig.core.ask(Kind.CURRENT, [])
+        rig.core.requests.take() if rig.core.requests.due(None) else None
+        assert Kind.COMMIT in kinds(rig)
+        rig.die(signal=signal.SIGSEGV)
+        again(rig) if rig.core.failure() is None else None
+    assert isinstance(rig.core.failure(), PoisonCommit)
+
+
 def test_a_search_with_nothing_to_accuse_does_not_hold_it(rig: Rig) -> None:
     """No commit may come for long, and one that comes does not wait for it."""
     rig.commit()

@@ -90,7 +90,7 @@ def test_an_old_backup_starts_in_recovery_mode(old: Node, caplog: pytest.LogCapt
         commit(supervisor, 5)
         assert supervisor.read(key(4)) == b"4"
     [record] = caplog.records
-    assert "end at commit 10, but commit 30 had been acknowledged" in record.message
+    assert "end at number 10, but number 30 had been acknowledged" in record.message
     assert "Supervisor.proven_current()" in record.message
 
 
@@ -178,12 +178,43 @@ def test_a_backup_without_commits_since_is_not_old(node: Node) -> None:
         assert supervisor.behind is None
 
 
-def test_snapshots_alone_raise_no_mark(node: Node) -> None:
-    """Their numbers are no commit's: a store that lost one is not behind for that."""
+def test_mere_snapshots_raise_no_mark(node: Node) -> None:
+    """A store that lost its newest scorer is not behind for that."""
     node.commit(3)
+    node.back_up()
     with node.supervisor() as supervisor:
-        supervisor.wait(supervisor.snapshot(key(0), [b"whole"], critical=True), PATIENCE_S)
-    assert node.highest == 3
+        supervisor.wait(supervisor.snapshot(key(0), [b"whole"], critical=False), PATIENCE_S)
+    node.put_back()
+    with node.supervisor() as supervisor:
+        assert supervisor.behind is None
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_a_manager_that_is_persisted_whole_is_guarded_too(tmp_path: Path, scheme: str) -> None:
+    """The seed's way, without a single commit. After the proof, the lost store is the old one."""
+    node = Node(tmp_path, scheme)
+
+    def persist(*states: bytes) -> None:
+        with node.supervisor() as supervisor:
+            for state in states:
+                supervisor.wait(supervisor.snapshot(key(0), [state], critical=True), PATIENCE_S)
+
+    persist(b"1")
+    node.back_up()
+    persist(b"2", b"3")
+    shutil.copytree(node.store, node.store.with_name("lost"))
+    node.put_back()
+    with node.supervisor() as supervisor:
+        assert supervisor.behind == Behind(mark=3, store=1)  # type: ignore[arg-type]
+        again = supervisor.snapshot(key(0), [b"1 again"], critical=True)
+        assert again > 3 + BEYOND
+        supervisor.wait(again, PATIENCE_S)
+        supervisor.proven_current()
+        newest = supervisor.durable_seq
+    shutil.rmtree(node.store)
+    node.store.with_name("lost").rename(node.store)
+    with node.supervisor() as supervisor:
+        assert supervisor.behind == Behind(mark=newest, store=3)  # type: ignore[arg-type]
 
 
 # -- a healthy store --------------------------------------------------------------------------------------------------

@@ -15,9 +15,12 @@ from threading import Thread
 import pytest
 
 from bgsuper import Supervisor
-from bgsuper.errors import NotFound, StoreLocked
+from bgsuper.errors import NotFound, StoreLocked, StoreUnavailable
+from bgsuper.health import DeathCause
 from bgsuper.health import WorkerState as State
 from bgsuper.key import MANAGER, NETWORK_GRAPH
+from bgsuper.store.api import StoreView
+from bgsuper.store.schemes import open_view
 from bgsuper.supervisor.children import Child
 from bgsuper.supervisor.launch import launch
 
@@ -100,6 +103,28 @@ def test_a_host_that_was_killed_in_the_middle_of_a_frame(place: Place) -> None:
         assert dict(supervisor.scan("app")) == {key(0): b"0"}
         with pytest.raises(NotFound):
             supervisor.read(NETWORK_GRAPH)
+
+
+def test_who_looks_into_the_store_between_two_workers_ends_no_node(tmp_path: Path) -> None:
+    """The successor waits, and is tried again uncharged, until nobody looks any more; a first start is told."""
+    url = f"sqlite://{tmp_path}/store"
+    looking: list[StoreView] = []
+
+    def launch_while_somebody_looks() -> Child:
+        if (tmp_path / "store").exists() and not looking:
+            looking.append(open_view(url))
+        return launch()
+
+    supervisor = Supervisor(url, restart=QUICK, launcher=launch_while_somebody_looks)
+    supervisor.start(4)
+    send(supervisor, signal.SIGKILL)
+    eventually(lambda: supervisor.health().last_cause is DeathCause.UNAVAILABLE)
+    with pytest.raises(StoreUnavailable, match="somebody looks into the store"):
+        Supervisor(url).start(1)
+    seq = supervisor.commit({key(1): b"1"})
+    looking[0].close()
+    supervisor.wait(seq, PATIENCE_S)
+    supervisor.stop(PATIENCE_S)
 
 
 FORKING_HOST = """

@@ -252,6 +252,45 @@ def test_silent_callers_are_hung_up_on(tmp_path: Path, monkeypatch: pytest.Monke
         bench.close()
 
 
+def test_who_does_not_hear_is_not_listened_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much he asks: what he has not heard stays one answer, and his time runs out."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.5)
+    bench = Bench(tmp_path / "control", lambda: {"much": b"x" * 1_000_000})
+    question = b"".join(encode_message(Kind.INFO, 1, []))
+    try:
+        deaf = bench.call()
+        deaf.socket.sendall(question * 20)  # heard at once
+        eventually(lambda: any(caller.out for caller in bench.control._callers.values()))
+        [caller] = bench.control._callers.values()
+        began = time.monotonic()
+        deaf.socket.setblocking(False)
+        while not caller.closed:
+            with suppress(OSError):  # full
+                deaf.socket.send(question)
+            time.sleep(0.001)
+            assert len(caller.out) < 1_001_000
+            assert time.monotonic() < began + PATIENCE_S
+    finally:
+        bench.close()
+
+
+def test_who_hears_slowly_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as he hears something: his time begins anew with it."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.5)
+    bench = Bench(tmp_path / "control", lambda: {"much": b"x" * 2_000_000})
+    try:
+        slow = bench.call()
+        slow.ask(Kind.INFO)
+        heard = 0
+        while heard < 2_000_000:
+            data = slow.socket.recv(65536)
+            assert data, f"hung up after {heard} bytes"
+            heard += len(data)
+            time.sleep(0.04)
+    finally:
+        bench.close()
+
+
 def test_many_callers(bench: Bench) -> None:
     """So many are heard at a time, the next when one of them goes."""
     silent = [bench.call() for _ in range(MOST_CALLERS)]
@@ -402,6 +441,23 @@ def test_no_thread_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     with serving(str(tmp_path / "control"), Inbox(), told):
         assert os.listdir(tmp_path) == []
     assert "can't start new thread" in capsys.readouterr().err
+
+
+def test_no_pipe_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same: the socket is closed, and its name gone."""
+
+    def pipe() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "pipe", pipe)
+    with pytest.raises(OSError, match="Too many open files") as raised:
+        Control(str(tmp_path / "control"), Inbox(), told)
+    # While `raised` keeps its frames: nothing was left to the collector.
+    assert len(os.listdir("/proc/self/fd")) == before, raised
+    with serving(str(tmp_path / "control"), Inbox(), told):
+        assert os.listdir(tmp_path) == []
+    assert "Too many open files" in capsys.readouterr().err
 
 
 def test_a_store_that_has_none() -> None:

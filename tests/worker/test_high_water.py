@@ -17,10 +17,10 @@ from bgsuper.ipc.messages import Commit, Message
 from bgsuper.ipc.remote import Allowed, RemoteException
 from bgsuper.key import Key, Seq
 from bgsuper.store.api import Opened
-from bgsuper.store.high_water import BEYOND, Found, HighWater, Mark, read_mark
+from bgsuper.store.high_water import BEYOND, SLOT_BYTES, Found, HighWater, Mark, read_mark
 from bgsuper.worker import high_water as module
 from bgsuper.worker.high_water import MarkLane, open_lane
-from bgsuper.worker.inbox import Commits, Inbox
+from bgsuper.worker.inbox import Commits, Inbox, SnapshotDone
 from bgsuper.worker.link import Link
 from bgsuper.worker.snapshots import SnapshotLane
 from bgsuper.worker.writer import Writer
@@ -79,8 +79,8 @@ def test_a_second_of_commits_is_one_write(path: Path, monkeypatch: pytest.Monkey
     done: list[str] = []
     raise_to, sync = HighWater.raise_to, HighWater.sync
 
-    def write(mark: HighWater, seq: Seq, epoch: int) -> None:
-        raise_to(mark, seq, epoch)
+    def write(mark: HighWater, seq: Seq, snapshot: Seq, epoch: int) -> None:
+        raise_to(mark, seq, snapshot, epoch)
         done.append(f"write {seq}")
 
     def make_durable(mark: HighWater) -> None:
@@ -108,6 +108,45 @@ def test_the_last_commit_before_a_pause_is_written_within_a_second(path: Path, m
     eventually(lambda: highest(path) == 49)
     lane.acknowledged(Seq(50))
     eventually(lambda: highest(path) == 50)
+
+
+def test_a_critical_snapshot_is_written_within_a_second(path: Path) -> None:
+    """Those of several keys come in any order; and they are no commits."""
+    lane = lane_of(path, 3, last_seq=5)
+    lane.snapshot_acknowledged(Seq(9))
+    lane.snapshot_acknowledged(Seq(8))
+    lane.close()
+    assert read_mark(str(path)) == Mark(OURS, Seq(3), 1, snapshot=Seq(9))
+
+
+def test_while_it_changes_it_is_synced_every_some_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the records alternate, and one that is damaged leaves one that is hardly older; also in a pause."""
+    monkeypatch.setattr(module, "INTERVAL_S", 0.001)
+    monkeypatch.setattr(module, "SYNC_S", 0.05)
+    lane = lane_of(path, 0)
+    for seq in range(1, 6):
+        lane.acknowledged(Seq(seq))
+        eventually(lambda seq=seq: not lane._mark.unsynced and highest(path) == seq)  # type: ignore[misc]
+    content = bytearray(path.read_bytes())
+    newest = lane._mark._newest.slot * SLOT_BYTES
+    lane.close()
+    content[newest + 10] ^= 1
+    path.write_bytes(content)
+    assert highest(path) == 4
+
+
+def test_a_mark_that_does_not_change_is_not_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for hours; nor does a sync that fails come again at once."""
+    lane = lane_of(path, 0)
+    assert lane._until_sync() is None
+    lane._mark.raise_to(Seq(1), Seq(0), 1)
+    assert lane._until_sync() == pytest.approx(module.SYNC_S, abs=5)
+    lane._synced_at -= module.SYNC_S
+    assert lane._until_sync() == 0.0
+    monkeypatch.setattr(lane._mark, "_fsync", lambda _: os.fsync(10**6))
+    with pytest.raises(StoreError):
+        lane._keep_up()
+    assert lane._until_sync() == pytest.approx(module.SYNC_S, abs=5)
 
 
 def test_what_the_mark_lagged_behind_by_is_caught_up_at_the_start(path: Path) -> None:
@@ -190,7 +229,8 @@ def test_what_hello_claims_of_a_store_that_is_not(path: Path) -> None:
 def test_a_new_mark_for_a_store_in_use_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its disk may not be mounted. A new store's first start is nothing to speak of."""
     lane_of(path, 7)
-    assert f"a new high-water mark was made at {path}, though the store has 7 commits" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"a new high-water mark was made at {path}, though the store has come to 7 already" in said
     lane_of(path.with_name("other"), 0)
     assert capsys.readouterr().err == ""
 
@@ -213,7 +253,7 @@ def test_a_hosts_first_worker_insists_on_its_mark_and_a_successor_does_not(
     if content is not None:
         path.write_bytes(content)
     else:
-        HighWater.open(str(path), b"x" * 16, Seq(0), 1).close()
+        HighWater.open(str(path), opened(0, store_id=b"x" * 16)).close()
     with pytest.raises((StoreCorrupt, ConfigError), match=str(path)):
         open_lane(str(path), opened(5), required=True)
     assert capsys.readouterr().err == ""
@@ -232,7 +272,7 @@ def test_proved_current_is_answered_once_it_is_durable(path: Path) -> None:
     answers: list[tuple[StoreError | None, Mark | None]] = []
     lane.prove_current(lambda error: answers.append((error, read_mark(str(path)))))
     eventually(lambda: answers)
-    assert answers == [(None, Mark(OURS, Seq(200), 2))]
+    assert answers == [(None, Mark(OURS, Seq(200), 2, floor=Seq(100 + BEYOND)))]
 
 
 def test_a_proof_that_cannot_be_made_durable_is_answered_with_why(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +289,7 @@ def test_a_proof_that_cannot_be_made_durable_is_answered_with_why(path: Path, mo
         lane.prove_current(answers.append)
         eventually(lambda: answers)
     assert isinstance(answers[0], StoreFull)
-    assert read_mark(str(path)) == Mark(OURS, Seq(100), 1, Found(Seq(60), Seq(100)))
+    assert read_mark(str(path)) == Mark(OURS, Seq(100), 1, Found(Seq(60), Seq(100)), floor=Seq(100 + BEYOND))
     lane.prove_current(answers.append)
     eventually(lambda: len(answers) == 2)
     assert answers[1] is None
@@ -263,11 +303,10 @@ class Steps:
 
     def __init__(self, mark: HighWater, dies: str) -> None:
         self.mark, self.dies = mark, dies
-        self.asked = 0
 
     def acknowledged(self, seq: Seq) -> None:
         self._dies("after the ACK")
-        self.mark.raise_to(seq, 1)
+        self.mark.raise_to(seq, Seq(0), 1)
         self._dies("after the mark")
 
     def _dies(self, here: str) -> None:
@@ -281,7 +320,7 @@ class Life:
     def __init__(self, disk: Disk, path: Path, dies: str = "") -> None:
         self.store = ModelStore(disk)
         claimed = self.store.open()
-        self.found = HighWater.open(str(path), OURS, claimed.last_commit, claimed.epoch)
+        self.found = HighWater.open(str(path), claimed._replace(store_id=OURS))
         self.link = ModelLink()
         self.last = claimed.last_commit
 
@@ -331,21 +370,55 @@ def test_a_worker_that_dies_at_any_step_never_leaves_its_store_behind(path: Path
             life.found.close()
 
 
-def test_the_writer_tells_its_lane_only_of_acknowledged_commits(path: Path) -> None:
-    """After the ACK, with its number, and never a snapshot's."""
-    told: list[tuple[int, list[int]]] = []
+class Told:
+    """In the place of a lane: what it was told of, and what had been sent by then."""
+
+    def __init__(self, link: ModelLink) -> None:
+        self.link = link
+        self.told: list[tuple[int, list[tuple[Kind, int]]]] = []
+
+    def acknowledged(self, seq: int) -> None:
+        self.told.append((seq, [(message.kind, message.seq) for message in self.link.sent]))
+
+    snapshot_acknowledged = acknowledged
+
+
+def test_the_writer_tells_its_lane_of_acknowledged_commits(path: Path) -> None:
+    """After the ACK, with its number."""
     life = Life(Disk(), path)
-
-    class Lane:
-        def acknowledged(self, seq: int) -> None:
-            told.append((seq, [message.seq for message in life.link.sent if message.kind is Kind.ACK]))
-
-    life.writer._mark = cast(MarkLane, Lane())
+    lane = Told(life.link)
+    life.writer._mark = cast(MarkLane, lane)
     life.commit(3)
     life.commit(1)
-    life.writer._serve([Message(Kind.SNAPSHOT, 77, [*A, False], b"whole")])
-    assert told == [(3, [3]), (4, [4])]
+    assert lane.told == [(3, [(Kind.ACK, 3)]), (4, [(Kind.ACK, 4)])]
     life.found.close()
+
+
+def test_the_writer_tells_its_lane_of_critical_snapshots_that_are_in_the_store(path: Path) -> None:
+    """After their ACK. A mere one is no truth that is missed, and one that a commit overtook is not in the store."""
+    life = Life(Disk(), path)
+    lane = Told(life.link)
+    life.writer._mark = cast(MarkLane, lane)
+    for seq, critical in ((1, False), (2, True)):
+        snapshot(life, seq, critical)
+    assert lane.told == [(2, [(Kind.SNAPSHOT_ACK, 1), (Kind.SNAPSHOT_ACK, 2)])]
+    lane.told.clear()
+    life.writer._serve([Message(Kind.SNAPSHOT, 3, [*A, True], b"whole")])
+    life.writer._serve([Commits([Commit(Seq(4), Seq(0), ((A, b"4"),), ())], 0)])
+    finish(life, 3, critical=True)
+    assert [seq for seq, _ in lane.told] == [4]
+    assert life.link.sent[-1].kind is Kind.SNAPSHOT_ACK
+    life.found.close()
+
+
+def snapshot(life: Life, seq: int, critical: bool) -> None:
+    life.writer._serve([Message(Kind.SNAPSHOT, seq, [*A, critical], b"whole")])
+    finish(life, seq, critical)
+
+
+def finish(life: Life, seq: int, critical: bool) -> None:
+    written = life.store.write_snapshot(A, Seq(seq), b"whole")
+    life.writer._serve([SnapshotDone(Message(Kind.SNAPSHOT, seq, [*A, critical], b""), written)])
 
 
 def test_the_writer_answers_for_its_lane(path: Path) -> None:

@@ -14,6 +14,7 @@ from bgsuper.errors import (
     StoreInconsistent,
     StoreLocked,
     StoreTooNew,
+    StoreUnavailable,
     StoreUnwritable,
     SyncFailed,
 )
@@ -29,6 +30,7 @@ FATAL = (ConfigError, StoreCorrupt, StoreForeign, StoreInconsistent, StoreLocked
         *((kind("no"), "fatal") for kind in FATAL),
         (SyncFailed("no"), "sync"),
         (StoreFull("no"), "unavailable"),
+        (StoreUnavailable("somebody looks into the store"), "unavailable"),
         (StoreError("SQLite is short of memory"), "crash"),
         (FrameError("no"), "crash"),
         (MemoryError(), "crash"),

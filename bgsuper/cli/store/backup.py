@@ -47,9 +47,10 @@ _REMOVAL_S: Final = 30.0
 def backup(url: str, dest: str, as_json: bool) -> int:
     """Back a store up to the directory DEST, while a node uses it.
 
-    The node's own worker makes the backup, beside its commits, which go on; without a running node this command opens
-    the store itself. DEST is a complete store, as it was after some commit: sealed values stay sealed, with the same
-    key. Only sqlite: stores can be backed up so; stop the node and use `bgsuper store copy` for others.
+    The node's own worker makes the backup, beside its commits, which go on. Without a running node this command opens
+    the store itself, as a worker would: the store's epoch grows by one, and what a crash left is put right. DEST is a
+    complete store, as it was after some commit: sealed values stay sealed, with the same key. Only sqlite: stores can
+    be backed up so; stop the node and use `bgsuper store copy` for others.
     """
     directory = os.path.abspath(dest)
     report = live.backup(url, directory)

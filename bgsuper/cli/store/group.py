@@ -20,8 +20,9 @@ A URL says which store, where it is, and what opens it:
   'sqlite:///var/lib/node/store?key-file=/etc/node/key'
                                                sealed (quote it: ? means something to shells)
 
-What is made is always new: nothing changes a store that is there. While a node has one open, `info` and `backup` ask
-its worker; the others refuse, and name the process that holds it: stop the node first.
+What is made is always new: nothing changes a store that is there, but that `backup` opens one that is closed as a
+worker would. While a node has one open, `info` and `backup` ask its worker; the others refuse, and name the process
+that holds it: stop the node first.
 
 Exit status: 0 if all is well; 1 if something is damaged, lost or absent; 2 if it could not be done, with one line that
 says what to do; 130 after Ctrl-C.

@@ -104,8 +104,9 @@ def _mark(url: str) -> dict[str, object]:
         return {"high-water mark": str(error)}
     if mark is None:
         return {"high-water mark": "none was made yet"}
+    snapshot = f", and snapshot {mark.snapshot:,}" if mark.snapshot > mark.highest else ""
     behind = "" if mark.behind is None else f"; the store was found behind it, at {mark.behind.store:,}"
-    return {"high-water mark": f"{mark.highest:,}{behind}"}
+    return {"high-water mark": f"{mark.highest:,}{snapshot}{behind}"}
 
 
 def _info_of_a_running_one(url: str, as_json: bool, locked: StoreLocked) -> int:

@@ -88,7 +88,9 @@ def _salvage(source: StoreView, destination: Destination, report: Callable[[Dama
         salvaged = salvage_values(source, target, report, advance)
     if salvaged.damaged and not salvaged.counts.values:
         # A node would take an empty store for a new one.
-        raise StoreCorrupt("nothing whole was found, so no store was made; look for a backup")
+        raise StoreCorrupt(
+            "nothing whole was found, so no store was made: `bgsuper store verify` says why; look for a backup"
+        )
     saved = open_view(destination.partial_url)
     try:
         with progress("comparing", salvaged.counts.values) as advance:

@@ -1,4 +1,8 @@
-"""What a peer may cost us: a token bucket. Sans-IO; `now` is in seconds, and a clock that goes back gives nothing."""
+"""What a peer may cost us: a token bucket.
+
+Sans-IO; `now` is in seconds. A clock that goes back gives nothing then, and time goes on from there: else a peer in
+debt would stay so until the clock has caught up.
+"""
 
 from __future__ import annotations
 
@@ -32,5 +36,5 @@ class Budget:
         return max(0.0, -self._left / self._allowance.rate)
 
     def _refill(self, now: float) -> None:
-        elapsed, self._at = max(0.0, now - self._at), max(now, self._at)
+        elapsed, self._at = max(0.0, now - self._at), now
         self._left = min(self._allowance.burst, self._left + elapsed * self._allowance.rate)

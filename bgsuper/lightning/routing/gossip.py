@@ -16,9 +16,9 @@ Methods take `now`, seconds since 1970. Who persists the graph asks for `take_ch
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Final, Self
 
 from ...key import Key
@@ -37,6 +37,7 @@ from ..errors import (
 from ..wire.addresses import known_length
 from ..wire.gossip import ChannelAnnouncement, ChannelUpdate, GossipMessage, NodeAnnouncement, scid_text
 from .records import ChannelInfo, ChannelUpdateInfo, NodeAnnouncementInfo, NodeInfo
+from .rows import ChannelRow, NodeRow, new_node
 from .serialization import (
     decode_channel,
     decode_graph,
@@ -47,7 +48,7 @@ from .serialization import (
     encode_node_count,
     encode_trailer,
 )
-from .table import RecordTable, TableCopy
+from .table import DecodedRecords, RecordTable, TableCopy
 from .verification import verify_channel_announcement, verify_channel_update, verify_node_announcement
 
 #: How old the newest word of a direction may be (BOLT 7, "Recommendation on Pruning Stale Entries").
@@ -61,18 +62,22 @@ MAX_VALUE_MSAT: Final = 21_000_000 * 100_000_000 * 1000
 #: How much that we do not understand a message may hold and still be kept and relayed.
 MAX_EXCESS_BYTES: Final = 1024
 
-#: How many channels one step of pruning looks at: some milliseconds' work if all of them go.
-PRUNE_CHANNELS: Final = 100
+#: How many channels one step of pruning looks at: about a millisecond's work if all of them go.
+PRUNE_CHANNELS: Final = 25
 #: How many records one piece of a snapshot has: about a millisecond's work if all of them have to be encoded.
 PIECE_RECORDS: Final = 100
 
 #: The namespaces of the graph's records: `put` by `NetworkGraph.take_changes`, scanned for `NetworkGraph.restore`.
-CHANNELS: Final = ("network_graph", "channels")
-NODES: Final = ("network_graph", "nodes")
+#: Their first part is no key's name, since a file store could not hold both.
+CHANNELS: Final = ("gossip", "channels")
+NODES: Final = ("gossip", "nodes")
 
 
 def relayable(message: GossipMessage) -> bool:
-    """Whether the message holds so little beyond what we understand that it is kept and passed on."""
+    """Whether the message holds so little beyond what we understand that it is kept and passed on, and its sender
+    does not forbid that."""
+    if isinstance(message, ChannelUpdate) and message.dont_forward:
+        return False
     excess = len(message.excess)
     if isinstance(message, NodeAnnouncement):
         excess += len(message.addresses) - known_length(message.addresses)
@@ -86,19 +91,28 @@ class NetworkGraph:
         self.chain_hash: Final = chain_hash
         #: The time of the last rapid gossip sync snapshot applied, if any; stored with the graph.
         self.last_rapid_gossip_sync_timestamp: int | None = None
-        self._channels: RecordTable[int, ChannelInfo] = RecordTable(encode_channel, channel_key)
-        self._nodes: RecordTable[bytes, NodeInfo] = RecordTable(encode_node, node_key)
-        self._removed_at: OrderedDict[int, int] = OrderedDict()  # the oldest first
+        self._channels: RecordTable[int] = RecordTable(channel_key)
+        self._nodes: RecordTable[bytes] = RecordTable(node_key)
+        self._removed_at: dict[int, int] = {}  # the oldest first
+        #: Every channel by its short channel id, read-only. It is decoded when it is asked for, in some microseconds;
+        #: `channel` is for who wants a field or two of many.
+        self.channels: Final[Mapping[int, ChannelInfo]] = DecodedRecords(
+            self._channels.records, lambda record: ChannelRow(record).info()
+        )
+        #: Every node by its id, in the same way.
+        self.nodes: Final[Mapping[bytes, NodeInfo]] = DecodedRecords(
+            self._nodes.records, lambda record: NodeRow(record).info()
+        )
 
-    @property
-    def channels(self) -> Mapping[int, ChannelInfo]:
-        """Every channel by its short channel id, read-only."""
-        return self._channels.rows
+    def channel(self, short_channel_id: int) -> ChannelRow | None:
+        """A channel as it is now, to look at some of its fields."""
+        record = self._channels.get(short_channel_id)
+        return None if record is None else ChannelRow(record)
 
-    @property
-    def nodes(self) -> Mapping[bytes, NodeInfo]:
-        """Every node by its id, read-only."""
-        return self._nodes.rows
+    def node(self, node_id: bytes) -> NodeRow | None:
+        """The same of a node."""
+        record = self._nodes.get(node_id)
+        return None if record is None else NodeRow(record)
 
     def channel_ids_after(self, passed: int | None, count: int) -> list[int]:
         """The next short channel ids after `passed`, at most `count`, in their order; from the first one if None."""
@@ -115,27 +129,28 @@ class NetworkGraph:
     ) -> None:
         """Add the channel that `message` proves. `capacity_sats` is its funding output's amount, if the caller saw the
         output unspent with the message's bitcoin keys."""
-        self._check_announcement(message, now, capacity_sats)
+        self._check_announcement(message, now, proven=capacity_sats is not None)
         verify_channel_announcement(message)
         self._add_channel(message, now, capacity_sats, message.encode() if relayable(message) else None)
 
     def check_channel_announcement(self, message: ChannelAnnouncement, now: int) -> None:
-        """All that `update_channel_from_announcement` checks, signatures included, without taking the channel."""
-        self._check_announcement(message, now, None)
+        """All that `update_channel_from_checked_announcement` will check if the funding output is found, and the
+        signatures."""
+        self._check_announcement(message, now, proven=True)
         verify_channel_announcement(message)
 
     def update_channel_from_checked_announcement(
         self, message: ChannelAnnouncement, now: int, *, capacity_sats: int | None
     ) -> None:
         """Add the channel of a `message` whose signatures were found good before."""
-        self._check_announcement(message, now, capacity_sats)
+        self._check_announcement(message, now, proven=capacity_sats is not None)
         self._add_channel(message, now, capacity_sats, message.encode() if relayable(message) else None)
 
     def update_channel_from_unsigned_announcement(
         self, message: ChannelAnnouncement, now: int, *, capacity_sats: int | None = None
     ) -> None:
         """The same without a look at the signatures, for a source that is trusted; the message is never relayed."""
-        self._check_announcement(message, now, capacity_sats)
+        self._check_announcement(message, now, proven=capacity_sats is not None)
         self._add_channel(message, now, capacity_sats, None)
 
     def add_channel_from_partial_announcement(
@@ -151,24 +166,24 @@ class NetworkGraph:
         sync)."""
         if node_id_1 >= node_id_2:
             raise Implausible(f"expected node_id_1 < node_id_2 for {scid_text(short_channel_id)}: drop it")
-        if short_channel_id in self._channels.rows:
+        if short_channel_id in self.channels:
             raise AlreadyAnnounced(f"the channel {scid_text(short_channel_id)} is known: drop its announcement")
         self._add(
             short_channel_id,
             ChannelInfo(features, node_id_1, node_id_2, None, None, capacity_sats, None, received_time),
         )
 
-    def _check_announcement(self, message: ChannelAnnouncement, now: int, capacity_sats: int | None) -> None:
+    def _check_announcement(self, message: ChannelAnnouncement, now: int, *, proven: bool) -> None:
         scid = message.short_channel_id
         if message.node_id_1 >= message.node_id_2:
             raise Implausible(f"expected node_id_1 < node_id_2 in the announcement of {scid_text(scid)}: drop it")
         if message.bitcoin_key_1 == message.bitcoin_key_2:
             raise Implausible(f"expected two bitcoin keys in the announcement of {scid_text(scid)}, got one: drop it")
         self._check_chain(message)
-        known = self._channels.get(scid)
+        known = self.channel(scid)
         if known is not None:
             same_nodes = (known.node_one, known.node_two) == (message.node_id_1, message.node_id_2)
-            if capacity_sats is None or (known.capacity_sats is not None and same_nodes):
+            if not proven or (known.capacity_sats is not None and same_nodes):
                 raise AlreadyAnnounced(f"the channel {scid_text(scid)} is known: drop its announcement")
         removed = self._removed_at.get(scid)
         if removed is not None and now - removed < REMOVED_SECONDS:
@@ -180,17 +195,22 @@ class NetworkGraph:
         self, message: ChannelAnnouncement, now: int, capacity_sats: int | None, kept: bytes | None
     ) -> None:
         scid = message.short_channel_id
-        known = self._channels.get(scid)
-        if known is not None and (known.node_one, known.node_two) != (message.node_id_1, message.node_id_2):
-            self._remove_channel(scid)
+        known, one_to_two, two_to_one = self.channel(scid), None, None
+        if known is not None:
+            if (known.node_one, known.node_two) == (message.node_id_1, message.node_id_2):
+                # What its nodes said of it holds on, where LDK waits for them to say it again.
+                one_to_two = _fitting(known.terms(0), capacity_sats)
+                two_to_one = _fitting(known.terms(1), capacity_sats)
+            else:
+                self._remove_channel(scid)
         self._add(
             scid,
             ChannelInfo(
                 features=message.features,
                 node_one=message.node_id_1,
                 node_two=message.node_id_2,
-                one_to_two=None,
-                two_to_one=None,
+                one_to_two=one_to_two,
+                two_to_one=two_to_one,
                 capacity_sats=capacity_sats,
                 announcement_message=kept,
                 announcement_received_time=now,
@@ -200,26 +220,34 @@ class NetworkGraph:
     def _add(self, scid: int, channel: ChannelInfo) -> None:
         self._join(channel.node_one, scid)
         self._join(channel.node_two, scid)
-        self._channels.put(scid, channel)
+        self._channels.put(scid, encode_channel(channel))
 
     def _join(self, node_id: bytes, scid: int) -> None:
-        node = self._nodes.get(node_id)
+        node = self.node(node_id)
         if node is None:
-            self._nodes.put(node_id, NodeInfo(channels={scid}))
-        elif scid not in node.channels:
-            self._nodes.edit(node_id).channels.add(scid)
+            self._nodes.put(node_id, new_node(scid))
+        elif scid not in node:
+            self._nodes.put(node_id, node.with_channel(scid))
 
     def update_channel(self, message: ChannelUpdate, now: int) -> None:
         """Set the terms of one direction of a channel."""
-        channel = self._check_update(message, now)
-        verify_channel_update(message, channel.node_two if message.direction else channel.node_one)
+        channel = self._verified_update(message, now)
         self._set_direction(channel, message, message.encode() if relayable(message) else None)
+
+    def update_channel_unrelayed(self, message: ChannelUpdate, now: int) -> None:
+        """The same, signature and all, for an update that did not come as gossip; the message is never relayed."""
+        self._set_direction(self._verified_update(message, now), message, None)
 
     def update_channel_unsigned(self, message: ChannelUpdate, now: int) -> None:
         """The same without a look at the signature, for a source that is trusted; the message is never relayed."""
         self._set_direction(self._check_update(message, now), message, None)
 
-    def _check_update(self, message: ChannelUpdate, now: int) -> ChannelInfo:
+    def _verified_update(self, message: ChannelUpdate, now: int) -> ChannelRow:
+        channel = self._check_update(message, now)
+        verify_channel_update(message, channel.node_two if message.direction else channel.node_one)
+        return channel
+
+    def _check_update(self, message: ChannelUpdate, now: int) -> ChannelRow:
         self._check_chain(message)
         timestamp, most = message.timestamp, message.htlc_maximum_msat
         if timestamp < now - STALE_SECONDS:
@@ -229,26 +257,23 @@ class NetworkGraph:
                 f"{_update(message)} is dated {timestamp - now} s ahead, {FUTURE_SECONDS} at most: "
                 "drop it; if all are, set this machine's clock"
             )
-        channel = self._channels.get(message.short_channel_id)
+        channel = self.channel(message.short_channel_id)
         if channel is None:
             raise UnknownChannel(
                 f"{_update(message)} is for a channel never announced: drop it, or ask for the channel"
             )
-        limit = MAX_VALUE_MSAT if channel.capacity_sats is None else channel.capacity_sats * 1000
+        capacity_sats = channel.capacity_sats
+        limit = MAX_VALUE_MSAT if capacity_sats is None else capacity_sats * 1000
         if most > min(limit, MAX_VALUE_MSAT):
             raise Implausible(f"{_update(message)} allows {most} msat where {limit} are possible: drop it")
-        known = channel.two_to_one if message.direction else channel.one_to_two
-        if known is not None and known.last_update >= timestamp:
-            raise NotNewer(f"{_update(message)} is dated {timestamp}, we have one of {known.last_update}: drop it")
+        known = channel.last_update(message.direction)
+        if known is not None and known >= timestamp:
+            raise NotNewer(f"{_update(message)} is dated {timestamp}, we have one of {known}: drop it")
         return channel
 
-    def _set_direction(self, channel: ChannelInfo, message: ChannelUpdate, kept: bytes | None) -> None:
+    def _set_direction(self, channel: ChannelRow, message: ChannelUpdate, kept: bytes | None) -> None:
         terms = ChannelUpdateInfo.of(message, kept)
-        if message.direction:
-            changed = channel.with_terms(channel.one_to_two, terms)
-        else:
-            changed = channel.with_terms(terms, channel.two_to_one)
-        self._channels.put(message.short_channel_id, changed)
+        self._channels.put(message.short_channel_id, channel.with_terms(message.direction, terms))
 
     def _check_chain(self, message: ChannelAnnouncement | ChannelUpdate) -> None:
         if message.chain_hash != self.chain_hash:
@@ -261,45 +286,45 @@ class NetworkGraph:
 
     def update_node_from_announcement(self, message: NodeAnnouncement) -> None:
         """Take what a node with a channel says of itself."""
-        self._check_node(message)
+        node = self._check_node(message)
         verify_node_announcement(message)
-        self._set_node(message, message.encode() if relayable(message) else None)
+        self._set_node(node, message, message.encode() if relayable(message) else None)
 
     def update_node_from_unsigned_announcement(self, message: NodeAnnouncement) -> None:
         """The same without a look at the signature, for a source that is trusted; the message is never relayed."""
-        self._check_node(message)
-        self._set_node(message, None)
+        self._set_node(self._check_node(message), message, None)
 
-    def _check_node(self, message: NodeAnnouncement) -> None:
-        node = self._nodes.get(message.node_id)
+    def _check_node(self, message: NodeAnnouncement) -> NodeRow:
+        node = self.node(message.node_id)
         if node is None:
             raise UnknownNode(f"the node {message.node_id.hex()} has no announced channel: drop its announcement")
-        known = node.announcement_info
-        if known is not None and known.last_update >= message.timestamp:
+        known = node.last_update
+        if known is not None and known >= message.timestamp:
             raise NotNewer(
                 f"the announcement of node {message.node_id.hex()} is dated {message.timestamp}, "
-                f"we have one of {known.last_update}: drop it"
+                f"we have one of {known}: drop it"
             )
+        return node
 
-    def _set_node(self, message: NodeAnnouncement, kept: bytes | None) -> None:
-        self._nodes.edit(message.node_id).announcement_info = NodeAnnouncementInfo.of(message, kept)
+    def _set_node(self, node: NodeRow, message: NodeAnnouncement, kept: bytes | None) -> None:
+        self._nodes.put(message.node_id, node.with_announcement(NodeAnnouncementInfo.of(message, kept)))
 
     # -- failures and age ---------------------------------------------------------------------------------------------
 
     def channel_failed_permanent(self, short_channel_id: int, now: int) -> None:
         """Remove a channel that is closed, and the nodes for which it was the last; no-op if it is unknown."""
-        if short_channel_id in self._channels.rows:
+        if short_channel_id in self.channels:
             self._remove_channel(short_channel_id)
             self._note_removed(short_channel_id, now)
 
     def channel_failed_temporarily(self, short_channel_id: int) -> None:
         """Disable both directions until newer updates come (LDK v0.0.106 `close_channel_from_update`)."""
-        channel = self._channels.get(short_channel_id)
-        if channel is not None and _enabled(channel):
-            self._channels.put(
-                short_channel_id,
-                channel.with_terms(_disabled(channel.one_to_two), _disabled(channel.two_to_one)),
-            )
+        for direction in (0, 1):
+            channel = self.channel(short_channel_id)
+            terms = None if channel is None else channel.terms(direction)
+            if channel is not None and terms is not None and terms.enabled:
+                disabled = channel.with_terms(direction, replace(terms, enabled=False))
+                self._channels.put(short_channel_id, disabled)
 
     def remove_stale_channels_and_tracking(self, now: int) -> None:
         """`pruning`, all of it at once."""
@@ -322,34 +347,38 @@ class NetworkGraph:
                 self._prune(scid, oldest, now)
             passed = scids[-1]
             yield
-        removed_at = self._removed_at
-        while removed_at and now - next(iter(removed_at.values())) >= REMOVED_SECONDS:
-            removed_at.popitem(last=False)
-            if len(removed_at) % PRUNE_CHANNELS == 0:
-                yield
+        while over := [
+            scid for scid, at in islice(self._removed_at.items(), PRUNE_CHANNELS) if now - at >= REMOVED_SECONDS
+        ]:
+            for scid in over:
+                del self._removed_at[scid]
+            yield
 
     def _prune(self, scid: int, oldest: int, now: int) -> None:
-        channel = self._channels.rows[scid]
-        one, two = _unless_older(channel.one_to_two, oldest), _unless_older(channel.two_to_one, oldest)
-        if one is not None and two is not None:
-            return
-        if channel.announcement_received_time < oldest:
+        channel = ChannelRow(self._channels.records[scid])
+        old = [direction for direction in (0, 1) if (channel.last_update(direction) or 0) < oldest]
+        if old and channel.announcement_received_time < oldest:
             self._remove_channel(scid)
             self._note_removed(scid, now)
-        elif (one, two) != (channel.one_to_two, channel.two_to_one):
-            self._channels.put(scid, channel.with_terms(one, two))
+            return
+        for direction in old:
+            if channel.last_update(direction) is not None:
+                record = channel.with_terms(direction, None)
+                self._channels.put(scid, record)
+                channel = ChannelRow(record)
 
     def _note_removed(self, scid: int, now: int) -> None:
+        self._removed_at.pop(scid, None)
         self._removed_at[scid] = now
-        self._removed_at.move_to_end(scid)
 
     def _remove_channel(self, scid: int) -> None:
-        channel = self._channels.remove(scid)
+        channel = ChannelRow(self._channels.remove(scid))
         for node_id in (channel.node_one, channel.node_two):
-            node = self._nodes.edit(node_id)
-            node.channels.remove(scid)
-            if not node.channels:
+            rest = NodeRow(self._nodes.records[node_id]).without_channel(scid)
+            if rest is None:
                 self._nodes.remove(node_id)
+            else:
+                self._nodes.put(node_id, rest)
 
     # -- persistence --------------------------------------------------------------------------------------------------
 
@@ -378,18 +407,21 @@ class NetworkGraph:
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """The graph that `write()`, or LDK, wrote; raises `MalformedGraph`."""
+        """The graph that `write()`, or LDK, wrote: all of it is a change to a store. Raises `MalformedGraph`."""
         stored = decode_graph(data)
         graph = cls(stored.chain_hash)
         graph.last_rapid_gossip_sync_timestamp = stored.rapid_gossip_sync_timestamp
         graph._load(stored.channels, stored.nodes)
+        graph._channels.mark_changed(graph.channels)
+        graph._nodes.mark_changed(graph.nodes)
         return graph
 
     @classmethod
     def restore(cls, chain_hash: bytes, records: Iterable[tuple[Key, bytes]]) -> Self:
         """The graph whose records, in any order, a store holds under `CHANNELS` and `NODES`; raises
-        `MalformedGraph`. A channel may have been committed before its nodes: those say nothing of themselves then."""
-        channels: dict[int, ChannelInfo] = {}
+        `MalformedGraph`. A channel may have been committed before its nodes: those say nothing of themselves then. A
+        node may have outlived its last channel: its record is left out, and its removal a change."""
+        channels: dict[int, bytes] = {}
         nodes: dict[bytes, NodeAnnouncementInfo | None] = {}
         for key, record in records:
             try:
@@ -397,30 +429,34 @@ class NetworkGraph:
             except ValueError:
                 raise MalformedGraph(f"expected a graph record with a name in hex, got {key}: remove it") from None
             if key[:2] == CHANNELS and len(ident) == 8:
-                channels[int.from_bytes(ident, "big")] = decode_channel(record)
+                channels[int.from_bytes(ident, "big")] = encode_channel(decode_channel(record))
             elif key[:2] == NODES:
                 nodes[ident] = decode_node(record)
             else:
                 raise MalformedGraph(f"expected a record of the network graph, got {key}: remove it")
-        for channel in channels.values():
+        for channel in map(ChannelRow, channels.values()):
             for node_id in (channel.node_one, channel.node_two):
                 nodes.setdefault(node_id, None)
         graph = cls(chain_hash)
         graph._load(channels, nodes)
+        graph._nodes.mark_changed(node_id for node_id in nodes if node_id not in graph.nodes)
         return graph
 
-    def _load(self, channels: Mapping[int, ChannelInfo], nodes: Mapping[bytes, NodeAnnouncementInfo | None]) -> None:
-        members: dict[bytes, NodeInfo] = {}
-        for scid, channel in channels.items():
+    def _load(self, channels: Mapping[int, bytes], nodes: Mapping[bytes, NodeAnnouncementInfo | None]) -> None:
+        members: dict[bytes, list[int]] = {}
+        for scid, record in channels.items():
+            channel = ChannelRow(record)
             for node_id in (channel.node_one, channel.node_two):
                 if node_id not in nodes:
                     raise MalformedGraph(
                         f"the channel {scid_text(scid)} belongs to a node that is not stored, {node_id.hex()}: "
                         "restore the graph or sync anew"
                     )
-                members.setdefault(node_id, NodeInfo(nodes[node_id])).channels.add(scid)
+                members.setdefault(node_id, []).append(scid)
         self._channels.load(channels.items())
-        self._nodes.load(members.items())
+        self._nodes.load(
+            (node_id, encode_node(NodeInfo(nodes[node_id], frozenset(scids)))) for node_id, scids in members.items()
+        )
 
 
 def _pieces(
@@ -435,6 +471,13 @@ def _pieces(
     yield trailer
 
 
+def _fitting(terms: ChannelUpdateInfo | None, capacity_sats: int | None) -> ChannelUpdateInfo | None:
+    """`terms`, unless they allow more than the channel has."""
+    if terms is None or (capacity_sats is not None and terms.htlc_maximum_msat > capacity_sats * 1000):
+        return None
+    return terms
+
+
 def channel_key(short_channel_id: int) -> Key:
     """The name of a channel's record in a store."""
     return Key(*CHANNELS, f"{short_channel_id:016x}")
@@ -447,15 +490,3 @@ def node_key(node_id: bytes) -> Key:
 
 def _update(message: ChannelUpdate) -> str:
     return f"the channel_update for {scid_text(message.short_channel_id)}, direction {message.direction},"
-
-
-def _enabled(channel: ChannelInfo) -> bool:
-    return any(terms is not None and terms.enabled for terms in (channel.one_to_two, channel.two_to_one))
-
-
-def _disabled(terms: ChannelUpdateInfo | None) -> ChannelUpdateInfo | None:
-    return None if terms is None else replace(terms, enabled=False)
-
-
-def _unless_older(terms: ChannelUpdateInfo | None, oldest: int) -> ChannelUpdateInfo | None:
-    return None if terms is None or terms.last_update < oldest else terms

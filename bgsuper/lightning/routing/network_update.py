@@ -51,12 +51,13 @@ def handle_network_update(network_graph: NetworkGraph, update: NetworkUpdate, no
     """Learn from a failed payment, as the seed does before it hands PaymentPathFailed to the user's handler.
 
     A `channel_update` must be signed like any other, and one that is refused is only logged, for the node that sent
-    it is not at the other end of our connection. A node's failure changes nothing (LDK v0.0.106).
+    it is not at the other end of our connection. None is kept or relayed: that would tell that we paid there. A node's
+    failure changes nothing (LDK v0.0.106).
     """
     match update:
         case ChannelUpdateMessage(message):
             try:
-                network_graph.update_channel(message, now)
+                network_graph.update_channel_unrelayed(message, now)
             except GossipRefused as error:
                 _log.debug("A failed payment brought an update that is not taken: %s", error)
         case ChannelFailure(short_channel_id, is_permanent=True):

@@ -6,10 +6,11 @@
     RANGE ----- nothing --> IDLE       ... and we lack none
     IDS ------- batch ----> IDS        reply_short_channel_ids_end: the next of them
     IDS ------- end ------> IDLE       ... there are no more
-    any -- timeout, fault -> IDLE      it did not answer in time, or answered what nobody asked
+    any -- timeout, fault -> GIVEN_UP  it did not answer in time, or answered what nobody asked
 
-One query is open at a time, as BOLT 7 demands. What a peer may make us remember is bounded, and what it sends must rise
-from reply to reply, so that a reply cannot be repeated for ever. Sans-IO; `now` is in seconds.
+One query is open at a time, as BOLT 7 demands: so nothing is asked any more where one may have stayed open. What a peer
+may make us remember is bounded, and what it sends must rise from reply to reply, so that a reply cannot be repeated for
+ever. Sans-IO; `now` is in seconds.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from ..wire.gossip_queries import (
     ReplyShortChannelIdsEnd,
 )
 from .gossip import NetworkGraph
-from .records import ChannelUpdateInfo
 
 #: How long a reply may take.
 PATIENCE_S: Final = 60.0
+#: How long all of it may take.
+WHOLE_PATIENCE_S: Final = 3600.0
 #: How many ids one query asks for: an answer of some hundred KiB.
 IDS_PER_QUERY: Final = 500
 #: More channels than this no peer can have (LDK's limit for snapshots).
@@ -43,6 +45,7 @@ class Phase(Enum):
     IDLE = auto()
     RANGE = auto()
     IDS = auto()
+    GIVEN_UP = auto()
 
 
 class Step(Enum):
@@ -60,10 +63,12 @@ TABLE: Final = {
     (Phase.RANGE, Step.PART): Phase.RANGE,
     (Phase.RANGE, Step.WHOLE): Phase.IDS,
     (Phase.RANGE, Step.NOTHING): Phase.IDLE,
-    (Phase.RANGE, Step.GIVE_UP): Phase.IDLE,
+    (Phase.RANGE, Step.GIVE_UP): Phase.GIVEN_UP,
     (Phase.IDS, Step.BATCH): Phase.IDS,
     (Phase.IDS, Step.END): Phase.IDLE,
-    (Phase.IDS, Step.GIVE_UP): Phase.IDLE,
+    (Phase.IDS, Step.GIVE_UP): Phase.GIVEN_UP,
+    (Phase.IDLE, Step.GIVE_UP): Phase.GIVEN_UP,
+    (Phase.GIVEN_UP, Step.GIVE_UP): Phase.GIVEN_UP,
 }
 
 
@@ -73,9 +78,11 @@ class RangeSync:
     def __init__(self, graph: NetworkGraph) -> None:
         self._graph = graph
         self.phase = Phase.IDLE
-        #: How often all of it was gone through.
+        #: How often all of it was gone through, with a peer that has full information.
         self.completed = 0
         self._deadline = 0.0
+        self._whole_deadline = 0.0
+        self._informed = True
         self._query = QueryChannelRange(graph.chain_hash, 0, 0)
         self._wanted: deque[int] = deque()
         self._received = 0
@@ -83,18 +90,19 @@ class RangeSync:
         self._from_block = 0
 
     def start(self, now: float, first_blocknum: int = 0) -> bytes | None:
-        """Ask for all channels from a block on; None while a sync is under way."""
+        """Ask for all channels from a block on; None while a sync is under way, or if one was given up."""
         if self.phase is not Phase.IDLE:
             return None
         number = _ALL_BLOCKS - first_blocknum
         self._query = QueryChannelRange(self._graph.chain_hash, first_blocknum, number, WANT_TIMESTAMPS)
         self._wanted.clear()
         self._received, self._last_id, self._from_block = 0, -1, 0
+        self._whole_deadline, self._informed = now + WHOLE_PATIENCE_S, True
         return self._go(Step.START, now, self._query.encode())
 
     def timed_out(self, now: float) -> bool:
-        """Whether the peer is too late with its reply; then this sync has ended, and another may start."""
-        if self.phase is Phase.IDLE or now < self._deadline:
+        """Whether the peer is too late with its reply, or with all of them; then this sync has ended."""
+        if self.phase in (Phase.IDLE, Phase.GIVEN_UP) or now < min(self._deadline, self._whole_deadline):
             return False
         self._go(Step.GIVE_UP, now)
         return True
@@ -128,19 +136,20 @@ class RangeSync:
         """A reply_short_channel_ids_end came. Raises `Unasked`, which ends the sync."""
         if self.phase is not Phase.IDS or reply.chain_hash != self._query.chain_hash:
             raise self._fault("a reply_short_channel_ids_end that answers no query of ours", now)
+        self._informed = self._informed and reply.full_information
         if self._wanted:
             return self._go(Step.BATCH, now, self._next_query())
-        self.completed += 1
+        self.completed += self._informed
         return self._go(Step.END, now)
 
     def _lacks(self, scid: int, stamps: Pair | None) -> bool:
         """Whether the peer has something of a channel that we do not."""
-        channel = self._graph.channels.get(scid)
+        channel = self._graph.channel(scid)
         if channel is None:
             return True
         if stamps is None:
             return False
-        return _stamp(channel.one_to_two) < stamps.node_1 or _stamp(channel.two_to_one) < stamps.node_2
+        return (channel.last_update(0) or 0) < stamps.node_1 or (channel.last_update(1) or 0) < stamps.node_2
 
     def _next_query(self) -> bytes:
         ids = sorted(self._wanted.popleft() for _ in range(min(IDS_PER_QUERY, len(self._wanted))))
@@ -152,10 +161,5 @@ class RangeSync:
         return message
 
     def _fault(self, what: str, now: float) -> Unasked:
-        if self.phase is not Phase.IDLE:
-            self._go(Step.GIVE_UP, now)
+        self._go(Step.GIVE_UP, now)
         return Unasked(f"the peer sent {what}: it is not asked again on this connection")
-
-
-def _stamp(terms: ChannelUpdateInfo | None) -> int:
-    return 0 if terms is None else terms.last_update

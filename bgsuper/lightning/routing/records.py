@@ -7,7 +7,7 @@ understand is obeyed but not kept (None), since keeping and relaying it would le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 from ..wire.addresses import known_length
@@ -55,19 +55,6 @@ class ChannelInfo:
     announcement_message: bytes | None
     announcement_received_time: int  #: our own clock, where the other times are the nodes' claims
 
-    def with_terms(self, one_to_two: ChannelUpdateInfo | None, two_to_one: ChannelUpdateInfo | None) -> ChannelInfo:
-        """The same channel with other terms in its two directions."""
-        return ChannelInfo(
-            self.features,
-            self.node_one,
-            self.node_two,
-            one_to_two,
-            two_to_one,
-            self.capacity_sats,
-            self.announcement_message,
-            self.announcement_received_time,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class NodeAnnouncementInfo:
@@ -93,9 +80,9 @@ class NodeAnnouncementInfo:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node (LDK NodeInfo). `channels` is never empty, and `NetworkGraph` alone changes it."""
+    """A node (LDK NodeInfo). `channels`, by their short ids, is never empty in a graph."""
 
     announcement_info: NodeAnnouncementInfo | None = None
-    channels: set[int] = field(default_factory=set)
+    channels: frozenset[int] = frozenset()

@@ -24,12 +24,12 @@ from ..wire.gossip_queries import (
     ReplyShortChannelIdsEnd,
 )
 from .gossip import NetworkGraph
-from .records import ChannelInfo, ChannelUpdateInfo
+from .rows import ChannelRow
 
 #: How many ids one reply_channel_range holds: with timestamps and checksums all would fit in 65,535 bytes.
 IDS_PER_REPLY: Final = 2700
-#: How many channels one step looks at.
-STEP_CHANNELS: Final = 100
+#: How many channels or nodes one step looks at: some 30 microseconds' work.
+STEP_CHANNELS: Final = 10
 #: A block height has three bytes in a short channel id.
 _END_OF_BLOCKS: Final = 1 << 24
 _EVERYTHING: Final = WANT_ANNOUNCEMENT | WANT_UPDATE_1 | WANT_UPDATE_2 | WANT_NODE_1 | WANT_NODE_2
@@ -47,17 +47,17 @@ def channel_range(graph: NetworkGraph, query: QueryChannelRange) -> Iterator[byt
         passed, last = (first << 40) - 1, (min(end, _END_OF_BLOCKS) << 40) - 1
         while (found := graph.channel_ids_after(passed, STEP_CHANNELS)) and found[0] <= last:
             for scid in found:
-                channel = graph.channels[scid]
                 if scid > last:
                     break
-                if channel.announcement_message is None:
+                channel = graph.channel(scid)
+                if channel is None or not channel.is_announced:
                     continue
                 if len(ids) == IDS_PER_REPLY:
                     until = ids[-1] >> 40
                     yield _reply(query, first, until, False, ids, stamps)
                     first, ids, stamps = until, [], []
                 ids.append(scid)
-                stamps.append(Pair(_stamp(channel.one_to_two), _stamp(channel.two_to_one)))
+                stamps.append(Pair(channel.relayable_update(0) or 0, channel.relayable_update(1) or 0))
             passed = found[-1]
             yield None
     yield _reply(query, first, end, True, ids, stamps)
@@ -68,10 +68,6 @@ def _reply(query: QueryChannelRange, first: int, end: int, complete: bool, ids: 
     return ReplyChannelRange(query.chain_hash, first, end - first, complete, tuple(ids), timestamps).encode()
 
 
-def _stamp(terms: ChannelUpdateInfo | None) -> int:
-    return 0 if terms is None else terms.last_update
-
-
 def short_channel_ids(graph: NetworkGraph, query: QueryShortChannelIds) -> Iterator[bytes | None]:
     """The gossip of the channels asked for, then reply_short_channel_ids_end; None where a channel has none. A node's
     announcement comes once, after the channels."""
@@ -80,8 +76,8 @@ def short_channel_ids(graph: NetworkGraph, query: QueryShortChannelIds) -> Itera
     if ours:
         flags = query.query_flags or (_EVERYTHING,) * len(query.short_channel_ids)
         for scid, flag in zip(query.short_channel_ids, flags, strict=True):
-            channel = graph.channels.get(scid)
-            if channel is None or channel.announcement_message is None:
+            channel = graph.channel(scid)
+            if channel is None or not channel.is_announced:
                 yield None
                 continue
             yield from _channel(channel, flag)
@@ -93,48 +89,50 @@ def short_channel_ids(graph: NetworkGraph, query: QueryShortChannelIds) -> Itera
     yield ReplyShortChannelIdsEnd(query.chain_hash, ours).encode()
 
 
-def _channel(channel: ChannelInfo, flag: int) -> Iterator[bytes]:
-    if flag & WANT_ANNOUNCEMENT and channel.announcement_message is not None:
-        yield channel.announcement_message
-    for terms, want in ((channel.one_to_two, WANT_UPDATE_1), (channel.two_to_one, WANT_UPDATE_2)):
-        if flag & want and terms is not None and terms.last_update_message is not None:
-            yield terms.last_update_message
+def _channel(channel: ChannelRow, flag: int) -> Iterator[bytes]:
+    if flag & WANT_ANNOUNCEMENT and (announcement := channel.announcement_message) is not None:
+        yield announcement
+    for direction, want in enumerate((WANT_UPDATE_1, WANT_UPDATE_2)):
+        if flag & want and (update := channel.update_message(direction)) is not None:
+            yield update
 
 
 def _node(graph: NetworkGraph, node_id: bytes) -> bytes | None:
-    node = graph.nodes.get(node_id)
-    info = None if node is None else node.announcement_info
-    return None if info is None else info.announcement_message
+    node = graph.node(node_id)
+    return None if node is None else node.announcement_message
 
 
 def backlog(graph: NetworkGraph, wanted: GossipTimestampFilter) -> Iterator[bytes | None]:
     """All we have that the filter passes: channels with an update that it passes, each behind its announcement, then
     nodes; None where a step ends without one."""
+    if wanted.timestamp_range == 0:
+        return
     passed: int | None = None
     while scids := graph.channel_ids_after(passed, STEP_CHANNELS):
         for scid in scids:
-            channel = graph.channels.get(scid)
-            if channel is not None:
+            channel = graph.channel(scid)
+            if channel is not None and channel.is_announced:
                 yield from _passing(channel, wanted)
         passed = scids[-1]
         yield None
     node_id: bytes | None = None
     while node_ids := graph.node_ids_after(node_id, STEP_CHANNELS):
         for each in node_ids:
-            node = graph.nodes.get(each)
-            info = None if node is None else node.announcement_info
-            if info is not None and info.announcement_message is not None and wanted.passes(info.last_update):
-                yield info.announcement_message
+            node = graph.node(each)
+            timestamp = None if node is None else node.last_update
+            if timestamp is not None and wanted.passes(timestamp) and (message := _node(graph, each)) is not None:
+                yield message
         node_id = node_ids[-1]
         yield None
 
 
-def _passing(channel: ChannelInfo, wanted: GossipTimestampFilter) -> Iterator[bytes]:
-    updates = [
-        terms.last_update_message
-        for terms in (channel.one_to_two, channel.two_to_one)
-        if terms is not None and terms.last_update_message is not None and wanted.passes(terms.last_update)
-    ]
-    if channel.announcement_message is not None and updates:
-        yield channel.announcement_message
-        yield from updates
+def _passing(channel: ChannelRow, wanted: GossipTimestampFilter) -> Iterator[bytes]:
+    updates = []
+    for direction in (0, 1):
+        timestamp = channel.last_update(direction)
+        if timestamp is not None and wanted.passes(timestamp):
+            updates.append(channel.update_message(direction))
+    kept = [update for update in updates if update is not None]
+    if kept and (announcement := channel.announcement_message) is not None:
+        yield announcement
+        yield from kept

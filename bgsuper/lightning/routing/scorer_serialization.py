@@ -63,6 +63,21 @@ def encode_liquidity(liquidity: ChannelLiquidity) -> bytes:
     )
 
 
+def liquidity_of(record: bytes) -> ChannelLiquidity:
+    """What `encode_liquidity` encoded; bytes from elsewhere are for `decode_scorer`."""
+    fields = _LIQUIDITY.unpack(record)
+    least, most, updated, tracked = fields[1], fields[3], fields[5:7], fields[-2:]
+    lower, upper = fields[8 : 8 + BUCKETS], fields[9 + BUCKETS : 9 + 2 * BUCKETS]
+    return ChannelLiquidity(
+        updated[0] * NS_PER_S + updated[1],
+        least,
+        most,
+        array("H", lower),
+        array("H", upper),
+        tracked[0] * NS_PER_S + tracked[1],
+    )
+
+
 def encode_header(count: int) -> bytes:
     """What stands before the first of `count` entries."""
     packed = count.to_bytes(2, "big") if count < 0xFFFF else b"\xff\xff" + _U64.pack(count - 0xFFFF)
@@ -70,8 +85,8 @@ def encode_header(count: int) -> bytes:
     return encode_bigsize(1 + len(length) + len(packed) + count * ENTRY_BYTES) + b"\0" + length + packed
 
 
-def decode_scorer(data: bytes) -> dict[int, ChannelLiquidity]:
-    """Each channel's liquidity by short channel id; raises `MalformedScorer`."""
+def decode_scorer(data: bytes) -> dict[int, bytes]:
+    """Each channel's liquidity by short channel id, as we encode it; raises `MalformedScorer`."""
     try:
         value = _fields(data, frozenset({0}))[0]
         return dict(_entries(value))
@@ -83,7 +98,7 @@ def decode_scorer(data: bytes) -> dict[int, ChannelLiquidity]:
         raise MalformedScorer(f"the scorer is damaged ({error}): restore it or start anew") from None
 
 
-def _entries(value: bytes) -> Iterator[tuple[int, ChannelLiquidity]]:
+def _entries(value: bytes) -> Iterator[tuple[int, bytes]]:
     count, offset = int.from_bytes(value[:2], "big"), 2
     if len(value) < offset:
         raise MalformedScorer("the scorer ends before its number of channels: restore it or start anew")
@@ -95,7 +110,7 @@ def _entries(value: bytes) -> Iterator[tuple[int, ChannelLiquidity]]:
         stop = start + length
         if stop > len(value):
             raise MalformedScorer(f"a liquidity announces {length} bytes, {len(value) - start} are left")
-        yield scid, _liquidity(value[offset + _U64.size : stop])
+        yield scid, encode_liquidity(_liquidity(value[offset + _U64.size : stop]))
         offset = stop
     if offset != len(value):
         raise MalformedScorer(f"{len(value) - offset} bytes stand behind the scorer's {count} channels")

@@ -12,20 +12,20 @@ Penalties for routes come with the router. Amounts are msat, `now` is in seconds
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, Self
 
 from ...key import Key
 from .gossip import NetworkGraph
 from .liquidity import NS_PER_S, ChannelLiquidity, DirectedLiquidity
-from .records import ChannelInfo
-from .scorer_serialization import decode_scorer, encode_header, encode_liquidity
-from .table import RecordTable, TableCopy
+from .rows import ChannelRow
+from .scorer_serialization import decode_scorer, encode_header, encode_liquidity, liquidity_of
+from .table import DecodedRecords, RecordTable, TableCopy
 
 _log = logging.getLogger(__name__)
 
 #: The namespace of the scorer's records.
-LIQUIDITIES: Final = ("scorer", "channels")
+LIQUIDITIES: Final = ("scores", "channels")
 #: How many channels one step of fading looks at, and how many one piece of a snapshot has: about a millisecond's work.
 STEP_CHANNELS: Final = 100
 #: No channel has this id: whoever failed there failed nowhere.
@@ -55,12 +55,9 @@ class ProbabilisticScorer:
 
     def __init__(self, network_graph: NetworkGraph) -> None:
         self._network_graph = network_graph
-        self._channels: RecordTable[int, ChannelLiquidity] = RecordTable(encode_liquidity, liquidity_key)
-
-    @property
-    def channels(self) -> Mapping[int, ChannelLiquidity]:
-        """Every channel that something is known of, by its short channel id, read-only."""
-        return self._channels.rows
+        self._channels: RecordTable[int] = RecordTable(liquidity_key)
+        #: Every channel that something is known of, by its short channel id, read-only: decoded when it is asked for.
+        self.channels: Final[Mapping[int, ChannelLiquidity]] = DecodedRecords(self._channels.records, liquidity_of)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -68,22 +65,16 @@ class ProbabilisticScorer:
         """It failed at that channel: those before it could carry the amount, that one could not."""
         amount_msat, at = path.final_value_msat(), _nanoseconds(now)
         for hop in path.hops:
-            failed_here = hop.short_channel_id == short_channel_id
-            liquidity = self._directed(hop, at)
-            if liquidity is not None and failed_here:
-                liquidity.failed_at_channel(amount_msat, at)
-            elif liquidity is not None:
-                liquidity.failed_downstream(amount_msat, at)
-            if failed_here:
+            if hop.short_channel_id == short_channel_id:
+                self._learn(hop, DirectedLiquidity.failed_at_channel, amount_msat, at)
                 break
+            self._learn(hop, DirectedLiquidity.failed_downstream, amount_msat, at)
 
     def payment_path_successful(self, path: Path, now: float) -> None:
         """It arrived: the amount is on the other side of every channel now."""
         amount_msat, at = path.final_value_msat(), _nanoseconds(now)
         for hop in path.hops:
-            liquidity = self._directed(hop, at)
-            if liquidity is not None:
-                liquidity.successful(amount_msat, at)
+            self._learn(hop, DirectedLiquidity.successful, amount_msat, at)
 
     def probe_failed(self, path: Path, short_channel_id: int, now: float) -> None:
         """As a payment's failure."""
@@ -93,17 +84,19 @@ class ProbabilisticScorer:
         """Every channel could have carried the amount, and nothing moved."""
         self.payment_path_failed(path, _NOWHERE, now)
 
-    def _directed(self, hop: RouteHop, at: int) -> DirectedLiquidity | None:
-        """What is known of the hop's channel in its direction, to be changed; None if it teaches nothing."""
+    def _learn(
+        self, hop: RouteHop, lesson: Callable[[DirectedLiquidity, int, int], None], amount_msat: int, at: int
+    ) -> None:
+        """What `lesson` makes of the hop's channel, in its direction."""
         scid = hop.short_channel_id
-        channel = self._network_graph.channels.get(scid)
+        channel = self._network_graph.channel(scid)
         capacity_msat = None if channel is None else _capacity_towards(channel, hop.pubkey)
         if channel is None or capacity_msat is None:
             _log.debug("Nothing is learnt of the channel %s, which the graph does not have whole.", scid)
-            return None
-        if scid not in self._channels.rows:
-            self._channels.put(scid, ChannelLiquidity(at, history_updated=at))
-        return self._channels.edit(scid).directed(hop.pubkey == channel.node_two, capacity_msat)
+            return
+        liquidity = self.channels.get(scid) or ChannelLiquidity(at, history_updated=at)
+        lesson(liquidity.directed(hop.pubkey == channel.node_two, capacity_msat), amount_msat, at)
+        self._channels.put(scid, encode_liquidity(liquidity))
 
     # -- fading -------------------------------------------------------------------------------------------------------
 
@@ -118,9 +111,11 @@ class ProbabilisticScorer:
         at, passed = _nanoseconds(now), None
         while scids := self._channels.ids_after(passed, STEP_CHANNELS):
             for scid in scids:
-                liquidity = self._channels.edit(scid)
+                liquidity = self.channels[scid]
                 liquidity.decay(at)
-                if not liquidity.is_worth_keeping():
+                if liquidity.is_worth_keeping():
+                    self._channels.put(scid, encode_liquidity(liquidity))
+                else:
                     self._channels.remove(scid)
             passed = scids[-1]
             yield
@@ -154,16 +149,12 @@ def _pieces(channels: TableCopy[int]) -> Iterator[bytes]:
         yield b"".join(part for scid, record in records for part in (scid.to_bytes(8, "big"), record))
 
 
-def _capacity_towards(channel: ChannelInfo, target: bytes) -> int | None:
+def _capacity_towards(channel: ChannelRow, target: bytes) -> int | None:
     """What the channel can carry towards the node `target`, in msat, as far as is known (LDK `effective_capacity`)."""
-    if channel.one_to_two is None or channel.two_to_one is None:
+    one_to_two, two_to_one = channel.terms(0), channel.terms(1)
+    if one_to_two is None or two_to_one is None or target not in (channel.node_one, channel.node_two):
         return None
-    if target == channel.node_two:
-        terms = channel.one_to_two
-    elif target == channel.node_one:
-        terms = channel.two_to_one
-    else:
-        return None
+    terms = one_to_two if target == channel.node_two else two_to_one
     return terms.htlc_maximum_msat if channel.capacity_sats is None else channel.capacity_sats * 1000
 
 

@@ -33,17 +33,20 @@ from ..wire.bigsize import decode_bigsize, encode_bigsize, encode_tlv, tlv_recor
 from ..wire.gossip import ChannelAnnouncement, ChannelUpdate, NodeAnnouncement
 from .records import ChannelInfo, ChannelUpdateInfo, NodeAnnouncementInfo, NodeInfo
 
-_ANNOUNCEMENT_TYPE: Final = b"\x01\x00"
-_NODE_TYPE: Final = b"\x01\x01"
-_UPDATE_TYPE: Final = b"\x01\x02"
+#: What the messages lack in records.
+ANNOUNCEMENT_TYPE: Final = b"\x01\x00"
+NODE_TYPE: Final = b"\x01\x01"
+UPDATE_TYPE: Final = b"\x01\x02"
 _NODE_ID_BYTES: Final = 33
 _CHAIN_HASH_BYTES: Final = 32
 _VERSION: Final = 1
 
 _U64: Final = struct.Struct(">Q")
 
+#: TLVs that hold an absent Opt, by type.
+_ABSENT: Final = {kind: bytes((kind, 1, 0)) for kind in (4, 8, 10, 12)}
 #: An Update up to its message: every field is of fixed size, so the types and lengths between them never change.
-_UPDATE_FIELDS: Final = struct.Struct(">2sI 2sB 2sH 2sQ 3sQ 5sI 2sI")
+UPDATE_FIELDS: Final = struct.Struct(">2sI 2sB 2sH 2sQ 3sQ 5sI 2sI")
 _UPDATE_TAGS: Final = (
     b"\x00\x04",
     b"\x02\x01",
@@ -68,24 +71,25 @@ def encode_channel(info: ChannelInfo) -> bytes:
             _U64.pack(info.announcement_received_time),
             b"\x02\x21",
             info.node_one,
-            *_update(4, info.one_to_two),
+            encode_terms(0, info.one_to_two),
             b"\x06\x21",
             info.node_two,
-            *_update(8, info.two_to_one),
-            b"\x0a\x01\x00" if info.capacity_sats is None else b"\x0a\x09\x09" + _U64.pack(info.capacity_sats),
+            encode_terms(1, info.two_to_one),
+            _ABSENT[10] if info.capacity_sats is None else b"\x0a\x09\x09" + _U64.pack(info.capacity_sats),
             *_message(info.announcement_message),
         )
     )
     return encode_bigsize(len(body)) + body
 
 
-def _update(kind: int, info: ChannelUpdateInfo | None) -> tuple[bytes, ...]:
-    """A TLV of `kind` that holds Opt(Update), in pieces."""
+def encode_terms(direction: int, info: ChannelUpdateInfo | None) -> bytes:
+    """The TLV of a direction in its channel's stream."""
+    kind = 8 if direction else 4
     if info is None:
-        return (_absent(kind),)
+        return _ABSENT[kind]
     message = info.last_update_message
     timestamp, enabled, cltv, least, most, base, rate = _UPDATE_TAGS
-    fixed = _UPDATE_FIELDS.pack(
+    fixed = UPDATE_FIELDS.pack(
         timestamp,
         info.last_update,
         enabled,
@@ -101,19 +105,14 @@ def _update(kind: int, info: ChannelUpdateInfo | None) -> tuple[bytes, ...]:
         rate,
         info.fee_proportional_millionths,
     )
-    return (_update_header(kind, None if message is None else len(message)), fixed, *_message(message))
+    return b"".join((_update_header(kind, None if message is None else len(message)), fixed, *_message(message)))
 
 
 def _message(message: bytes | None) -> tuple[bytes, ...]:
     """TLV 12, Opt(message) without the message's type, in pieces."""
     if message is None:
-        return (_absent(12),)
+        return (_ABSENT[12],)
     return (_present(12, len(message) - 2), message[2:])
-
-
-def _absent(kind: int) -> bytes:
-    """A TLV of `kind` that holds an absent Opt."""
-    return encode_tlv(kind, b"\x00")
 
 
 # A channel's record is its messages and a few integers; the headers between them depend on lengths alone, of which
@@ -130,8 +129,8 @@ def _present(kind: int, length: int) -> bytes:
 @lru_cache(maxsize=1024)
 def _update_header(kind: int, message_length: int | None) -> bytes:
     """What stands before the fields in a TLV of `kind` that holds Opt(Update), given its message with its type."""
-    message = _absent(12) if message_length is None else _present(12, message_length - 2)
-    length = _UPDATE_FIELDS.size + len(message) + (message_length - 2 if message_length else 0)
+    message = _ABSENT[12] if message_length is None else _present(12, message_length - 2)
+    length = UPDATE_FIELDS.size + len(message) + (message_length - 2 if message_length else 0)
     inner = encode_bigsize(length)
     return _present(kind, len(inner) + length) + inner
 
@@ -142,11 +141,12 @@ def encode_node(info: NodeInfo) -> bytes:
     announcement = info.announcement_info
     body = encode_tlv(4, scids)
     if announcement is not None:
-        body = encode_tlv(2, _encode_node_announcement(announcement)) + body
+        body = encode_tlv(2, encode_node_announcement(announcement)) + body
     return encode_bigsize(len(body)) + body
 
 
-def _encode_node_announcement(info: NodeAnnouncementInfo) -> bytes:
+def encode_node_announcement(info: NodeAnnouncementInfo) -> bytes:
+    """The NodeAnn stream of `info`."""
     message = info.announcement_message
     body = b"".join(
         (
@@ -192,7 +192,7 @@ def decode_channel(record: bytes) -> ChannelInfo:
         capacity = _optional(fields[10])
         announcement = _optional(fields[12])
         if announcement is not None:
-            announcement = _ANNOUNCEMENT_TYPE + announcement
+            announcement = ANNOUNCEMENT_TYPE + announcement
             ChannelAnnouncement.decode(announcement)
         return ChannelInfo(
             _features(fields[0]),
@@ -220,7 +220,7 @@ def _decode_update(value: bytes | None) -> ChannelUpdateInfo | None:
         fees = _fields(fields[10], _FEE_TYPES)
         message = _optional(fields[12])
         if message is not None:
-            message = _UPDATE_TYPE + message
+            message = UPDATE_TYPE + message
             ChannelUpdate.decode(message)
         if most is None:
             return None
@@ -260,7 +260,7 @@ def decode_node(record: bytes) -> NodeAnnouncementInfo | None:
 def _decode_node_announcement(stream: bytes) -> NodeAnnouncementInfo:
     fields = _fields(stream, _NODE_ANNOUNCEMENT_TYPES)
     if 8 in fields:
-        message = NodeAnnouncement.decode(_NODE_TYPE + fields[8])
+        message = NodeAnnouncement.decode(NODE_TYPE + fields[8])
         return NodeAnnouncementInfo.of(message, message.encode())
     addresses = fields[10]
     if known_length(addresses) != len(addresses):
@@ -276,10 +276,10 @@ def _decode_node_announcement(stream: bytes) -> NodeAnnouncementInfo:
 
 
 class StoredGraph(NamedTuple):
-    """What a NetworkGraph's bytes hold, decoded and checked, not yet put together."""
+    """What a NetworkGraph's bytes hold, checked and not yet put together. Channels are records as we encode them."""
 
     chain_hash: bytes
-    channels: dict[int, ChannelInfo]
+    channels: dict[int, bytes]
     nodes: dict[bytes, NodeAnnouncementInfo | None]
     rapid_gossip_sync_timestamp: int | None
 
@@ -295,7 +295,7 @@ def decode_graph(data: bytes) -> StoredGraph:
         for _ in range(count):
             scid, cursor = _count(data, cursor)
             stop = _stream_end(data, cursor)
-            channels[scid] = decode_channel(data[cursor:stop])
+            channels[scid] = encode_channel(decode_channel(data[cursor:stop]))
             cursor = stop
         count, cursor = _count(data, cursor)
         nodes = {}

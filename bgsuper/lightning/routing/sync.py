@@ -11,12 +11,21 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import GossipRefused, MalformedMessage, PrivateUpdate, UnknownChannel, UnknownNode
+from ..errors import (
+    BadSignature,
+    FundingMismatch,
+    FundingNotFound,
+    GossipRefused,
+    MalformedMessage,
+    PrivateUpdate,
+    UnknownChannel,
+    UnknownNode,
+)
 from ..wire.gossip import ChannelAnnouncement, ChannelUpdate, GossipMessage, decode_gossip, scid_text
 from .gossip import NetworkGraph, relayable
 from .gossip_peer import GossipPeer
 from .network_update import learn_from_event
-from .utxo import UtxoChecks, UtxoLookup
+from .utxo import Held, UtxoChecks, UtxoLookup, Waiting, verified_capacity
 
 
 def _unix_time() -> int:
@@ -75,7 +84,7 @@ class P2PGossipSync:
         """
         try:
             message = decode_gossip(raw)
-            if not self._take(message, now):
+            if not self._take(message, now, origin):
                 self.held[type(message)] += 1
                 return False
         except (MalformedMessage, GossipRefused) as error:
@@ -89,23 +98,28 @@ class P2PGossipSync:
         if self._utxo is None:
             return
         for held in self._utxo.take_answered(now):
-            announcement = held.announcement
+            for waiting in held.waiting:
+                self._apply_answer(held, waiting, now)
+
+    def _apply_answer(self, held: Held, waiting: Waiting, now: float) -> None:
+        """Judge one of the announcements of a channel, and apply what waits behind it if it is taken."""
+        announcement, origin = waiting
+        try:
+            capacity = verified_capacity(announcement, held.utxo)
+            self.network_graph.update_channel_from_checked_announcement(announcement, int(now), capacity_sats=capacity)
+        except GossipRefused as error:
+            self.refused[type(error)] += 1
+            if origin is not None and isinstance(error, FundingNotFound | FundingMismatch):
+                origin.charge_unfunded(now)
+            return
+        self._applied(announcement, origin)
+        for message in held.messages(announcement):
             try:
-                capacity = self._utxo.capacity_sats(announcement, now)
-                self.network_graph.update_channel_from_checked_announcement(
-                    announcement, int(now), capacity_sats=capacity
-                )
+                self._update(message, int(now))
             except GossipRefused as error:
                 self.refused[type(error)] += 1
-                continue
-            self._applied(announcement, None)
-            for message in held.messages():
-                try:
-                    self._update(message, int(now))
-                except GossipRefused as error:
-                    self.refused[type(error)] += 1
-                else:
-                    self._applied(message, None)
+            else:
+                self._applied(message, None)
 
     def funding_spent(self, short_channel_id: int, now: int) -> None:
         """The channel's funding output was spent, deep enough (BOLT 7: forget it after 72 blocks): it is closed."""
@@ -117,28 +131,29 @@ class P2PGossipSync:
         """Learn from a failed payment (`network_update.learn_from_event`)."""
         learn_from_event(self.network_graph, event, self._clock())
 
-    def _take(self, message: GossipMessage, now: int) -> bool:
+    def _take(self, message: GossipMessage, now: int, origin: GossipPeer | None) -> bool:
         """Apply `message`; False if it waits."""
         if isinstance(message, ChannelAnnouncement):
-            return self._announce(message, now)
+            return self._announce(message, now, origin)
         if isinstance(message, ChannelUpdate) and message.dont_forward:
             raise PrivateUpdate(
                 f"the channel_update for {scid_text(message.short_channel_id)} says dont_forward: drop it"
             )
         try:
             self._update(message, now)
-        except (UnknownChannel, UnknownNode):
-            if self._utxo is None or not self._utxo.hold(message):
+        except (UnknownChannel, UnknownNode, BadSignature):
+            # The channel may be known with other nodes, which an announcement that waits will replace.
+            if self._utxo is None or not relayable(message) or not self._utxo.hold(message):
                 raise
             return False
         return True
 
-    def _announce(self, message: ChannelAnnouncement, now: int) -> bool:
+    def _announce(self, message: ChannelAnnouncement, now: int, origin: GossipPeer | None) -> bool:
         if self._utxo is None:
             self.network_graph.update_channel_from_announcement(message, now)
             return True
         self.network_graph.check_channel_announcement(message, now)
-        capacity = self._utxo.capacity_sats(message, now)
+        capacity = self._utxo.capacity_sats(message, now, origin)
         if capacity is None:
             return False
         self.network_graph.update_channel_from_checked_announcement(message, now, capacity_sats=capacity)

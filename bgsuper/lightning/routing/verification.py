@@ -1,4 +1,9 @@
-"""Checks the signatures of gossip messages (BOLT 7): each raises `BadSignature` that names the field, or returns."""
+"""Checks the signatures of gossip messages (BOLT 7): each raises `BadSignature` that names the field, or returns.
+
+They are checked where they come in, on the loop: 0.05 ms a signature, 0.25 ms for the four of a channel. Threads would
+do it with the GIL released, but a batch costs handing over and three changes of the GIL a signature, and a peer must be
+told of its fault before its next message is taken; `benchmarks/gossip_threads.py` measures what they would gain.
+"""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 Rules:
 1. `DEST` is new, or an empty directory; nothing that anybody put there is touched. Neither lies inside the store.
 2. Whoever builds `DEST.partial` holds its writer lock, so that two never build one, and whoever takes it for a store is
-   told. In it the database has another name until all else is durable: what a killed worker left can be told from a
-   store by that, and is begun anew; anything else at that place is refused.
-3. Names are durable in this order: contents, the database's name, `DEST`.
+   told. In it the database has another name until all else is durable, and the lock says until after the last rename
+   that it is unfinished: what a killed worker left can be told from a store by either, and is begun anew; anything
+   else at that place is refused.
+3. Names are durable in this order: contents, the database's name, `DEST`; the lock's word comes last.
 4. Large files are removed a bit at a time, as those of the store are (`snapshots`).
 
 All of it may wait for a slow disk, so all of it runs on the backup's own thread.
@@ -67,12 +68,16 @@ class Destination:
         except BaseException:
             self.release()
             raise
-        self._lock.record(holder, self._fsync)
+        self._lock.record(holder._replace(unfinished=True), self._fsync)
         self._clear()
         try:
             os.chmod(self._at, 0o700)
             fd = create_private(self._database)
-            os.mkdir(self._layout.snapshots, 0o700)
+            try:
+                os.mkdir(self._layout.snapshots, 0o700)
+            except BaseException:
+                os.close(fd)
+                raise
         except OSError as error:
             raise from_os_error(error, f"creating {self._database}") from error
         return fd
@@ -85,7 +90,6 @@ class Destination:
         """Everything is written and synced: give it its names. Raises what the disk says."""
         assert self._lock is not None
         sync_directory(self._layout.snapshots, self._fsync)
-        self._lock.record(holder, self._fsync)
         try:
             os.rename(self._database, self._layout.database)
         except OSError as error:
@@ -98,6 +102,7 @@ class Destination:
             raise from_os_error(error, f"renaming {self._at} to {self.path}") from error
         self._at = self.path
         sync_directory(os.path.dirname(self.path), self._fsync)
+        self._lock.record(holder, self._fsync)
 
     def release(self) -> None:
         """Others may take it for what it is."""
@@ -145,16 +150,33 @@ class Destination:
         layout = self._layout
         names = set(_names(self._at))
         # The lock comes first, then the database, then all else.
-        ours = {os.path.basename(path) for path in (layout.lock, self._database)}
-        if os.path.basename(self._database) in names:
-            ours.add(os.path.basename(layout.snapshots))
+        lock, building, database, snapshots = map(
+            os.path.basename, (layout.lock, self._database, layout.database, layout.snapshots)
+        )
+        ours = {lock, building}
+        if building in names:
+            ours.add(snapshots)
+        elif database in names and self._is_unfinished():
+            ours |= {database, snapshots}
         foreign = sorted(names - ours)
-        if not foreign and os.path.basename(layout.snapshots) in names:
+        if not foreign and snapshots in names:
             foreign = [name for name in _names(layout.snapshots) if not is_name(name)]
         if foreign:
             raise StoreForeign(
                 f"{self._at} is not what a backup that was cut short leaves ({foreign[0]!r:.80} is in it); move it away"
             )
+
+    def _is_unfinished(self) -> bool:
+        """Whether the lock says so. Raises `StoreLocked` if somebody holds it."""
+        lock = self._lock or WriterLock.acquire_existing(self._layout.lock)
+        try:
+            holder = lock.holder() if lock is not None else None
+        except OSError as error:
+            raise from_os_error(error, f"reading {self._layout.lock}") from error
+        finally:
+            if lock is not None and lock is not self._lock:
+                lock.release()
+        return holder is not None and holder.unfinished
 
     def _clear(self) -> None:
         """Remove everything but the lock: the database last, by which the rest is known for ours. Raises `OSError`."""

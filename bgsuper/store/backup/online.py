@@ -21,7 +21,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
-from ...errors import BgsuperError, ConfigError, StoreError, StoreUnavailable
+from ...errors import ConfigError, StoreError, StoreUnavailable
 from ..api import SnapshotFile, Store
 from ..connection import Connection
 from ..identity import Identity
@@ -88,7 +88,7 @@ class Backup:
         self._target = open_target(self._spool)
         self._pages: Generator[None, None, None] | None = connection.copy(self._target, STEP_PAGES)
         self._handed = 0
-        self._failure: BgsuperError | None = None
+        self._failure: Exception | None = None
         self._carrier = Carrier(Destination(directory, layout.directory, fsync), holder, fsync)
         try:
             self._carrier.thread.start()
@@ -130,9 +130,10 @@ class Backup:
             raise failure
         return self._carrier.copied
 
-    def abort(self) -> None:
-        """Give it up, without waiting for that: `step` tells when nothing of it is left, by a `StoreError`."""
-        self._give_up(StoreError("the backup was given up, and what there was of it removed"))
+    def abort(self, why: Exception | None = None) -> None:
+        """Give it up, without waiting for that: `step` tells when nothing of it is left, by raising `why`, else a
+        `StoreError`."""
+        self._give_up(why or StoreError("the backup was given up, and what there was of it removed"))
 
     def join(self, timeout_s: float) -> None:
         """Wait for its thread to end, but not longer than that."""
@@ -164,10 +165,12 @@ class Backup:
         self._handed += self._spool.waiting
         self._carrier.inbox.put(self._spool.take())
 
-    def _give_up(self, why: BgsuperError) -> None:
+    def _give_up(self, why: Exception) -> None:
         if self._carrier.copied is None:
             self._failure = self._failure or why
             self._carrier.give_up()
+            # Its disk may never answer; what it misses now is its end anyway.
+            self._snapshots.unpin()
         self._end_copy()
 
     def _end_copy(self) -> None:

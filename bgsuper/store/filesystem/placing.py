@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
-from ...errors import NotFound, StoreCorrupt, StoreUnwritable
+from ...errors import ConfigError, NotFound, StoreCorrupt, SyncFailed
 from ...key import Key
 from ..failures import from_os_error
 from . import values
@@ -24,7 +24,7 @@ from .tree import Tree, in_the_way
 def check_places(tree: Tree, keys: Iterable[Key]) -> None:
     """Raise unless a value could be put at each of `keys`, all of them together.
 
-    Raises `StoreUnwritable` where a value stands at a namespace's place or the other way round, `StoreForeign` where
+    Raises `ConfigError` where a value stands at a namespace's place or the other way round, `StoreForeign` where
     something else is in the way.
     """
     paths: dict[str, Key] = {}
@@ -38,21 +38,45 @@ def check_places(tree: Tree, keys: Iterable[Key]) -> None:
     for path, key in directories.items():
         mode = _mode(path)
         if path in paths or (mode is not None and stat.S_ISREG(mode)):
-            raise StoreUnwritable(
-                f"expected {path} to be a directory, to write {key} there, but that is a value's file; "
-                "use another namespace, or a sqlite: store, which has no such conflict"
-            )
+            raise _one_name_for_two(tree, path, key)
         if mode is not None and not stat.S_ISDIR(mode):
             raise in_the_way(path)
     for path, key in paths.items():
         mode = _mode(path)
         if mode is not None and stat.S_ISDIR(mode):
-            raise StoreUnwritable(
-                f"expected {path} to be a file, to write {key} there, but that is a namespace's directory; "
-                "use another name, or a sqlite: store, which has no such conflict"
-            )
+            raise _one_name_for_two(tree, path, key)
         if mode is not None and not stat.S_ISREG(mode):
             raise in_the_way(path)
+
+
+def _one_name_for_two(tree: Tree, path: str, key: Key) -> ConfigError:
+    name = os.path.relpath(path, tree.root)
+    return ConfigError(
+        f"expected a key {name} or a namespace {name}, not both, but that is what putting {key} takes: both would be "
+        f"{path}; give one of them another name, or use a sqlite: store, which has no such conflict"
+    )
+
+
+def check_on_their_way(tree: Tree, operations: Iterable[Operation]) -> None:
+    """Raise `SyncFailed` unless each value that `operations` put in place is there under its temporary name.
+
+    Cleaners of `*.tmp` exist. Once the redo file names a value that is gone, no open could ever finish the group.
+    """
+    for operation in operations:
+        if not isinstance(operation, Adopt):
+            continue
+        path = tree.temporary(operation.key, operation.temporary)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            status = None
+        except OSError as error:
+            raise from_os_error(error, f"looking at {path}") from error
+        if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != operation.stamp.length:
+            raise SyncFailed(
+                f"expected {path} as this process wrote it, to put {operation.key} in place, but it was removed or "
+                f"changed; see that nothing else cleans up in {tree.root}"
+            )
 
 
 def _mode(path: str) -> int | None:

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Final
 
-from ...errors import StoreUnwritable
+from ...errors import StoreCorrupt, StoreUnwritable
 from ..failures import from_os_error
 from ..files import create_private
 from .redo import Redo
@@ -19,6 +19,8 @@ from .syncing import Sync, Syncing
 from .tree import Tree, in_the_way
 from .values import read_all, write_all
 
+#: No redo file is longer: one that seems to be must not fill the memory. Half a million files make no group.
+MOST_BYTES: Final = 1 << 28
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -33,6 +35,11 @@ def read_redo(tree: Tree) -> Redo | None:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise in_the_way(tree.redo)
+            if status.st_size > MOST_BYTES:
+                raise StoreCorrupt(
+                    f"{tree.redo}, which says how far the store had come, is damaged: expected at most {MOST_BYTES} "
+                    f"bytes, found {status.st_size}; restore a backup, or salvage the store"
+                )
             packed = read_all(fd, status.st_size)
         finally:
             os.close(fd)
@@ -72,10 +79,13 @@ class RedoFile:
 
         Raises `StoreFull`, `StoreUnwritable`, `StoreUnavailable`, `SyncFailed`.
         """
+        packed = redo.pack()
+        if len(packed) > MOST_BYTES:
+            raise StoreUnwritable(f"a group of {len(redo.operations)} files is too large: split it into several")
         try:
             fd = create_private(self._tree.new_redo)
             try:
-                write_all(fd, memoryview(redo.pack()))
+                write_all(fd, memoryview(packed))
                 fsync(fd)
             except BaseException:
                 os.close(fd)

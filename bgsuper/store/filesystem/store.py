@@ -41,7 +41,7 @@ from . import values
 from .freeing import Freeing
 from .namespaces import Namespaces
 from .opening import load_redo, refuse_foreign, survey
-from .placing import check_places, directories_of, is_value, place, unfinished
+from .placing import check_on_their_way, check_places, directories_of, is_value, place, unfinished
 from .redo import Adopt, Redo, Remove
 from .redo_file import RedoFile
 from .stamp import Stamp
@@ -140,7 +140,7 @@ class FilesystemStore:
         syncing.directories(directories_of(tree, operations))
         # The lock file's epoch is the greater one if an older redo file was put in place: epochs only rise.
         self._epoch = max(identity.epoch, recorded) + 1
-        self._note(Redo(identity._replace(epoch=self._epoch)))
+        self._commit(Redo(identity._replace(epoch=self._epoch)))
         lock.record(Holder(os.getpid(), self._host_pid, self._epoch), self._fsync)
         for path in found.leftovers:
             self._freeing.remove(path)
@@ -150,7 +150,7 @@ class FilesystemStore:
         """Empty the redo file, and give up the lock. Further calls do nothing."""
         try:
             if self._syncing is not None and self._failed is None and self._redo_is_full:
-                self._note(Redo(self._identity))
+                self._commit(Redo(self._identity))
         except StoreError:
             # The group is durable, and in place; the next open finds it so.
             pass
@@ -187,7 +187,8 @@ class FilesystemStore:
         """Make `group` durable as one step; within a batch, removes come after puts.
 
         Raises `StoreFull`, `StoreUnavailable`, `SyncFailed`, `StoreUnwritable`, `StoreForeign`, `StoreInconsistent`
-        where sequence numbers do not rise, and `ConfigError` for a key that is none.
+        where sequence numbers do not rise, and `ConfigError` for a key that is none, or one whose name is a namespace's
+        or the other way round.
         """
         last = self._identity.last_commit
         final: dict[Key, bytes | None] = {}
@@ -224,7 +225,7 @@ class FilesystemStore:
         try:
             self._prepare(adopts, puts)
             self._commit(Redo(identity, (*adopts, *removes)))
-        except StoreError as error:
+        except BaseException as error:
             if self._failed is None:
                 self._undo(adopts)
                 if isinstance(error, SyncFailed):
@@ -251,34 +252,28 @@ class FilesystemStore:
         self._freeing.all_at_once()
 
     def _commit(self, redo: Redo) -> None:
-        """Make `redo` the newest group, and do what it says."""
+        """Make `redo` the newest group, and do what it says, durably. Until the redo file's name is replaced a failure
+        leaves the old one, and may be undone; from there on the store has failed, whatever it was that was raised."""
         syncing = self._open_syncing()
         self._listed = None
-        self._note(redo)
-        if not redo.operations:
-            return
-        self._redo_is_full = True
-        try:
-            place(self._tree, redo.operations, self._freeing)
-            syncing.directories(directories_of(self._tree, redo.operations))
-        except StoreError as error:
-            raise self._fail(error) from error
-
-    def _note(self, redo: Redo) -> None:
-        """Replace the redo file, durably. Before its name is replaced a failure leaves the old one; after, the store
-        has failed."""
-        syncing = self._open_syncing()
         try:
             self._redo_file.refuse_replaced()
         except StoreUnwritable as error:
             raise self._fail(error) from error
+        check_on_their_way(self._tree, redo.operations)
         self._redo_file.write(redo, syncing.fsync)
         try:
             self._redo_file.replace(syncing)
+            self._identity, self._redo_is_full = redo.identity, False
+            place(self._tree, redo.operations, self._freeing)
+            syncing.directories(directories_of(self._tree, redo.operations))
+            # Only now may it be emptied: until then it is all that makes the group whole.
+            self._redo_is_full = bool(redo.operations)
         except StoreError as error:
             raise self._fail(error) from error
-        self._identity = redo.identity
-        self._redo_is_full = False
+        except BaseException as error:
+            self._fail(SyncFailed(f"putting a group in place at {self._tree.root} was cut short by {error!r:.200}"))
+            raise
 
     # -- snapshots ------------------------------------------------------------------------------------------------
 
@@ -303,7 +298,10 @@ class FilesystemStore:
         return SnapshotFile(key, seq, adopt.temporary, len(content), digest)
 
     def adopt_snapshot(self, snapshot: SnapshotFile) -> None:
-        """Give `snapshot` its key's place, in place of a record or an older snapshot."""
+        """Give `snapshot` its key's place, in place of a record or an older snapshot.
+
+        Raises as `apply`; `SyncFailed` also where its file is gone: whoever starts anew writes it again.
+        """
         self._open_syncing()
         adopt = _adoption(snapshot)
         check_places(self._tree, (adopt.key,))
@@ -328,9 +326,9 @@ class FilesystemStore:
         self._open_syncing()
         try:
             return values.read(self._tree.path(check_key(key)), key).content
-        except NotFound:
+        finally:
+            # Whatever it was: another store may lie there now.
             self._refuse_moved()
-            raise
 
     def scan(self, primary: str, secondary: str, after: str, limit: int) -> list[tuple[Key, bytes]]:
         """A page of a namespace: in the order of names, from the first greater than `after`, at least one record, then
@@ -351,18 +349,20 @@ class FilesystemStore:
             value = values.read(path, key).content
             page.append((key, value))
             room -= len(value)
+        self._refuse_moved()
         return page
 
     def _names(self, primary: str, secondary: str) -> list[str]:
         """The sorted names of a namespace; kept for its next page, as nobody else writes here."""
         if self._listed is None or self._listed[:2] != (primary, secondary):
             names = self._tree.names(primary, secondary)
+            # Before they are kept.
             self._refuse_moved()
             self._listed = (primary, secondary, names)
         return self._listed[2]
 
     def _refuse_moved(self) -> None:
-        """Raise `StoreUnwritable` if the directory is not where it was: nothing is absent by that."""
+        """Raise `StoreUnwritable` if the directory is not where it was: nothing is there or absent by that."""
         if not self._open_syncing().is_still_there():
             raise StoreUnwritable(
                 f"expected the store {self._tree.root} to be where it was opened, but it was moved or removed; "
@@ -384,7 +384,7 @@ class FilesystemStore:
         self._open_syncing()
         if self._redo_is_full:
             try:
-                self._note(Redo(self._identity))
+                self._commit(Redo(self._identity))
             except SyncFailed as error:
                 raise self._fail(error) from error
         elif self._freeing.has_some:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
-from ...errors import StoreForeign
+from ...errors import StoreForeign, StoreInconsistent
 from ...key import Key
 from ..failures import from_os_error
 
@@ -125,6 +125,12 @@ def in_the_way(path: str) -> StoreForeign:
     )
 
 
+def no_namespace(path: str) -> StoreInconsistent:
+    """A value has the name of a namespace on the way to `path`. As in LDK that is not nothing: a node that takes it for
+    nothing starts anew over what it had."""
+    return StoreInconsistent(f"expected a directory on the way to {path}, found a value: look why, and move it away")
+
+
 def _items(path: str, namespace: tuple[str, ...], depth: int = 0) -> Iterator[Item]:
     primary, secondary = namespace
     try:
@@ -133,6 +139,8 @@ def _items(path: str, namespace: tuple[str, ...], depth: int = 0) -> Iterator[It
                 yield _item(entry, Key(primary, secondary, entry.name), depth)
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        raise no_namespace(path) from None
     except OSError as error:
         raise from_os_error(error, f"listing {path}") from error
 

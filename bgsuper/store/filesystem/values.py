@@ -20,7 +20,7 @@ from ..failures import from_os_error
 from ..files import create_private
 from ..pace import Pace
 from .stamp import Stamp, read_stamp, write_stamp
-from .tree import in_the_way
+from .tree import in_the_way, no_namespace
 
 
 class Found(NamedTuple):
@@ -97,13 +97,7 @@ def remove_if_there(path: str) -> None:
 def look(path: str, key: Key) -> tuple[int, Stamp | None]:
     """Length and stamp of the value of `key` at `path`; the content is not read. Raises as `read`."""
     with _opened(path, key) as (fd, length):
-        stamp = read_stamp(fd, path)
-    if stamp is not None and stamp.length != length:
-        raise StoreCorrupt(
-            f"the record {key} should have {stamp.length} bytes, but {path} has {length}; "
-            "restore a backup, or salvage the store"
-        )
-    return length, stamp
+        return length, _fitting_stamp(fd, path, key, length)
 
 
 def read(path: str, key: Key) -> Found:
@@ -113,12 +107,24 @@ def read(path: str, key: Key) -> Found:
     `StoreUnwritable`, `SyncFailed`.
     """
     with _opened(path, key) as (fd, length):
-        found = Found(read_all(fd, length), read_stamp(fd, path))
+        # The stamp first: a file that is longer than it should be may be longer than memory.
+        stamp = _fitting_stamp(fd, path, key, length)
+        found = Found(read_all(fd, length), stamp)
     if found.stamp is not None and found.stamp != Stamp.of(key, found.stamp.seq, found.content):
         raise StoreCorrupt(
             f"the record {key} does not match its checksum: {path}; restore a backup, or salvage the store"
         )
     return found
+
+
+def _fitting_stamp(fd: int, path: str, key: Key, length: int) -> Stamp | None:
+    stamp = read_stamp(fd, path)
+    if stamp is not None and stamp.length != length:
+        raise StoreCorrupt(
+            f"the record {key} should have {stamp.length} bytes, but {path} has {length}; "
+            "restore a backup, or salvage the store"
+        )
+    return stamp
 
 
 @contextmanager
@@ -138,6 +144,8 @@ def _opened(path: str, key: Key) -> Iterator[tuple[int, int]]:
             os.close(fd)
     except FileNotFoundError:
         raise NotFound(f"there is no record {key}") from None
+    except NotADirectoryError:
+        raise no_namespace(path) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise in_the_way(path) from None

@@ -2,9 +2,11 @@
 
 Rules:
 1. A group that is recorded in the redo file but not yet in place is shown as if it were: that is what the next open
-   makes of it. A redo file that is damaged is damage of its own; the values are shown as they lie.
+   makes of it. A redo file that is damaged is damage of its own: `identity`, `entries` and `read` raise it, `examine`
+   shows the values as they lie.
 2. A directory that LDK wrote is shown as well; it has an identity as of a store that is just being made.
-3. What stands in a value's way is damage; what merely does not belong here is named by `facts()`.
+3. Without a key, what looks sealed is no value where no redo file says that the store is not sealed.
+4. What stands in a value's way is damage; what merely does not belong here is named by `facts()`.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from typing import NamedTuple
 from ...errors import NotFound, StoreCorrupt, StoreError, StoreForeign, StoreUnwritable
 from ...key import Key, Seq, check_key
 from ..api import Damage, Entry, Value
+from ..failures import too_large
 from ..identity import Identity, check_seal
 from ..lock import WriterLock
 from ..mounts import file_system_type
+from ..sealed_form import refuse_sealed
 from . import values
 from .opening import load_redo, refuse_foreign, survey
 from .placing import is_value
@@ -50,6 +54,7 @@ class FilesystemView:
         tree = self._tree = Tree(os.path.abspath(directory))
         self._damage: StoreCorrupt | None = None
         self._redo: Redo | None = None
+        self._may_be_sealed = False
         self._left = 0  #: how much the next open has to put in place
         self._pending: dict[Key, _Place | None] = {}
         if not os.path.isdir(tree.root):
@@ -73,10 +78,12 @@ class FilesystemView:
             self._redo = load_redo(tree, found, recorded=holder.epoch if holder else 0)
         except StoreCorrupt as error:
             self._damage = error
+            self._may_be_sealed = not seal
             return
         if self._redo is None and not found.values:
             raise StoreForeign(f"expected a store at {tree.root}, found nothing: look at the path")
         check_seal(self._redo.identity.seal if self._redo else b"", seal, tree.root)
+        self._may_be_sealed = self._redo is None
         self._identity = self._redo.identity if self._redo else Identity.new(b"")
         for operation in self._redo.operations if self._redo else ():
             key = operation.key
@@ -92,8 +99,7 @@ class FilesystemView:
     @property
     def identity(self) -> Identity:
         """Which store this is, and how far it has come. Raises `StoreCorrupt`."""
-        if self._damage is not None:
-            raise self._damage
+        self._refuse_damage()
         return self._identity
 
     def facts(self) -> Mapping[str, object]:
@@ -127,6 +133,7 @@ class FilesystemView:
 
     def entries(self) -> Iterator[Entry]:
         """Every value in the order of the keys. Stops with `StoreCorrupt` or `StoreForeign` at damage."""
+        self._refuse_damage()
         for place in self._places():
             if place.obstacle:
                 raise in_the_way(place.path)
@@ -134,7 +141,9 @@ class FilesystemView:
             yield Entry(place.key, length, _snapshot_seq(stamp or place.expected))
 
     def read(self, key: Key) -> bytes:
-        """The value of `key`, verified. Raises `NotFound` only if it is absent, `StoreCorrupt`, `StoreForeign`."""
+        """The value of `key`, verified. Raises `NotFound` only if it is absent, `StoreCorrupt`, `StoreForeign`, and
+        `StoreSealed` where nothing but the value says so."""
+        self._refuse_damage()
         place = self._pending.get(check_key(key), _Place(key, self._tree.path(key)))
         if place is None:
             raise NotFound(f"there is no record {key}")
@@ -151,12 +160,18 @@ class FilesystemView:
                 yield self._read(place)
             except StoreError as error:
                 yield Damage(place.key, str(error))
+            except MemoryError:
+                yield Damage(place.key, str(too_large(place.key)))
 
     def close(self) -> None:
         """Give up the lock; further calls do nothing."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
+
+    def _refuse_damage(self) -> None:
+        if self._damage is not None:
+            raise self._damage
 
     def _read(self, place: _Place) -> Value:
         try:
@@ -167,6 +182,8 @@ class FilesystemView:
             raise _lost(place, self._tree.redo) from None
         if place.expected is not None and Stamp.of(place.key, place.expected.seq, found.content) != place.expected:
             raise _lost(place, self._tree.redo)
+        if self._may_be_sealed:
+            refuse_sealed(place.key, found.content)
         return Value(place.key, _snapshot_seq(found.stamp or place.expected), found.content)
 
     def _places(self) -> Iterator[_Place]:

@@ -46,28 +46,22 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from ...errors import StoreCorrupt, StoreTampered, StoreTooNew
 from ...key import Key
 from ..identity import SEAL_BYTES
+from ..sealed_form import HEADER, MAGIC, OVERHEAD_BYTES, SALT_BYTES, TAG_BYTES
 from .keys import KEY_BYTES, MasterKey
 
 if TYPE_CHECKING:
     from .compression import Zstd
 
 SEGMENT_BYTES: Final = 256 * 1024
-SALT_BYTES: Final = 16
-TAG_BYTES: Final = 16
 #: Of earlier epochs; a store holds values of as many as ever wrote to it.
 _SUBKEYS_KEPT: Final = 1024
 
 _VALUES: Final = b"bgsuper sealing 1 values"
 _FINGERPRINT: Final = b"bgsuper sealing 1 fingerprint"
 
-_HEADER: Final = struct.Struct(f">BB{SALT_BYTES}sQQ")
 _NONCE: Final = struct.Struct(">QI")
-_MAGIC: Final = 0xB5
 #: The content as it is, or a zstd frame of it. A form of a later version is a greater number.
 _PLAIN, _ZSTD = 1, 2
-
-#: What a sealed value has more than what it seals, for one segment.
-OVERHEAD_BYTES: Final = _HEADER.size + TAG_BYTES
 
 
 class _Header(NamedTuple):
@@ -104,7 +98,7 @@ class Sealer:
                 form, content = _ZSTD, compressed
         with self._counting:
             self._counter = counter = self._counter + 1
-        header = _HEADER.pack(_MAGIC, form, self._salt, counter, len(value))
+        header = HEADER.pack(MAGIC, form, self._salt, counter, len(value))
         bound = _bound(header, key)
         encrypt = self._sealing.encrypt
         if len(content) <= SEGMENT_BYTES:
@@ -138,13 +132,13 @@ class Sealer:
         return content
 
     def _content(self, key: Key, header: _Header, sealed: bytes) -> bytes:
-        bound = _bound(sealed[: _HEADER.size], key)
+        bound = _bound(sealed[: HEADER.size], key)
         decrypt = self._aead(header.salt).decrypt
         try:
             if len(sealed) <= SEGMENT_BYTES + OVERHEAD_BYTES:
-                return decrypt(_NONCE.pack(header.counter, 1), sealed[_HEADER.size :], bound)
+                return decrypt(_NONCE.pack(header.counter, 1), sealed[HEADER.size :], bound)
             opened = []
-            for place, segment in _segments(memoryview(sealed)[_HEADER.size :], SEGMENT_BYTES + TAG_BYTES):
+            for place, segment in _segments(memoryview(sealed)[HEADER.size :], SEGMENT_BYTES + TAG_BYTES):
                 opened.append(decrypt(_NONCE.pack(header.counter, place), segment, bound))
                 _give_way()
             return b"".join(opened)
@@ -164,8 +158,8 @@ def _bound(header: bytes, key: Key) -> bytes:
 def _header(key: Key, sealed: bytes) -> _Header:
     if len(sealed) < OVERHEAD_BYTES:
         raise _tampered(key)
-    header = _Header._make(_HEADER.unpack_from(sealed))
-    if header.magic != _MAGIC:
+    header = _Header._make(HEADER.unpack_from(sealed))
+    if header.magic != MAGIC:
         raise _tampered(key)
     if header.form > _ZSTD:
         raise StoreTooNew(f"a later bgsuper sealed the value of {key} (form {header.form}); upgrade bgsuper")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from ...errors import StoreCorrupt, StoreTampered, StoreTooNew
 from ...key import Key
 from ..api import Damage, Entry, StoreView, Value
+from ..failures import too_large
 from ..identity import Identity
 from .sealer import Sealer
 
@@ -51,6 +52,8 @@ class SealedView:
             return Damage(found.key, f"tampered with: {error}")
         except (StoreTooNew, StoreCorrupt) as error:
             return Damage(found.key, str(error))
+        except MemoryError:
+            return Damage(found.key, str(too_large(found.key)))
 
     def close(self) -> None:
         """Close the backend's view."""

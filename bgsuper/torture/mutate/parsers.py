@@ -27,6 +27,7 @@ from ...supervisor.core import Core
 from ...supervisor.policy import Limits, RestartPolicy
 from ...worker.inbox import arrived
 from ...worker.writer import snapshot_key
+from .gossip_parsers import gossip_parsers
 from .mutator import mutate, mutate_value
 
 
@@ -81,7 +82,7 @@ def _from_host() -> list[bytes]:
 def _from_worker() -> list[bytes]:
     index = [[*key, 3] for key in _KEYS]
     messages = [
-        encode_message(Kind.HELLO, 0, [2, 5, 7, True]),
+        encode_message(Kind.HELLO, 0, [2, 5, 7, True, [9, 5]]),
         encode_message(Kind.ACK, 6, [0.001, 1]),
         encode_message(Kind.SNAPSHOT_ACK, 8, []),
         encode_message(Kind.REPLY, 1, ["records", index], [b"abc" * len(index)]),
@@ -180,7 +181,7 @@ def _host(content: bytes) -> None:
     core = Core(RestartPolicy(), Limits(), Random(0), ALLOWED)
     core.start(0.0, _PATIENCE_S)
     core.launched(4242)
-    core.received(Message(Kind.HELLO, 0, [1, 5, 5, True]), 1.0)
+    core.received(Message(Kind.HELLO, 0, [1, 5, 5, True, None]), 1.0)
     core.commit({MANAGER: b"v"}, (), 2.0)
     core.commit({MANAGER: b"w"}, (), 2.0)
     core.snapshot(NETWORK_GRAPH, (b"g",), False, 2.0)
@@ -246,6 +247,7 @@ def parsers() -> dict[str, Parser]:
         "lock file": Parser(partial(_texts, holders), lambda content: void(parse_holder(content)), ()),
         "snapshot file names": Parser(partial(_texts, names), partial(_text, _file_name), ()),
         "keys": Parser(partial(_texts, keys), partial(_text, _key), (ConfigError,)),
+        **{name: Parser(*reader) for name, reader in gossip_parsers()},
     }
 
 

@@ -104,9 +104,9 @@ def test_a_graph_that_differs_is_found(model: Model, good: Found, graph: Network
     assert "is not the graph's" in _compare(model, replace(good, graph_snapshot=b"?"), graph).graph[0]
     graph.last_rapid_gossip_sync_timestamp = 1
     assert len(_compare(model, good, graph).graph) == 2
-    records = {key: value for key, value in good.records.items() if key[:2] != ("network_graph", "nodes")}
+    records = {key: value for key, value in good.records.items() if key[:2] != ("gossip", "nodes")}
     assert "not the one that ran" in _compare(model, replace(good, records=records), graph).graph[-1]
-    damaged = {key: b"?" if key[:2] == ("network_graph", "nodes") else value for key, value in good.records.items()}
+    damaged = {key: b"?" if key[:2] == ("gossip", "nodes") else value for key, value in good.records.items()}
     assert "no graph can be built" in _compare(model, replace(good, records=damaged), graph).graph[-1]
 
 

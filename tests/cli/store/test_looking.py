@@ -280,6 +280,9 @@ def test_info_shows_the_high_water_mark(tmp_path: Path, run: Run) -> None:
         with Supervisor(marked) as supervisor:
             supervisor.wait(supervisor.commit({Key("a", "", "b"): b"c"}))
     assert "high-water mark 2" in run("info", marked).words
+    with Supervisor(marked) as supervisor:
+        supervisor.wait(supervisor.snapshot(Key("a", "", "b"), [b"c"], critical=True))
+    assert "high-water mark 2, and snapshot 3" in run("info", marked).words
     assert "high-water" not in run("info", url).out
     mark.write_bytes(bytes(8192))
     assert "damaged" in run("info", marked).words

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from bgsuper.key import Key
+from bgsuper.store.filesystem.view import FilesystemView
+from bgsuper.store.sealing.view import SealedView
+from bgsuper.store.sqlite_view import SQLiteView
 
 from .conftest import Run
 from .stores import RECORDS, Place, files, fill
@@ -82,9 +84,9 @@ def test_a_later_version(tmp_path: Path, run: Run) -> None:
     """Upgrade, rather than guess."""
     place = Place(tmp_path, "sqlite")
     fill(place.url())
-    with open(tmp_path / "store" / "bgsuper.sqlite3", "r+b") as file:
-        file.seek(60)
-        file.write(struct.pack(">I", 99))
+    database = sqlite3.connect(tmp_path / "store" / "bgsuper.sqlite3")
+    database.executescript("CREATE TABLE later(x); PRAGMA user_version = 99")
+    database.close()
     before = files(tmp_path / "store")
     every_command(run, place.url(), place.url("other"), "upgrade bgsuper")
     assert files(tmp_path / "store") == before
@@ -205,3 +207,17 @@ def test_a_name_that_a_foreign_hand_put_there(tmp_path: Path, run: Run) -> None:
     assert run("salvage", place.url(), file.url("files")).status in (1, 2)
     assert not any(path.name == "escaped" for path in tmp_path.rglob("*"))
     assert not os.path.exists(tmp_path.parent / "escaped")
+
+
+def test_what_memory_does_not_hold(place: Place, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, whatever was being read."""
+    fill(place.url())
+
+    def fails(*_: object) -> bytes:
+        raise MemoryError
+
+    for view in (SQLiteView, FilesystemView, SealedView):
+        monkeypatch.setattr(view, "read", fails)
+    ran = run("get", place.url(), "manager")
+    assert ran.status == 2
+    assert "does not fit into memory" in ran.refusal

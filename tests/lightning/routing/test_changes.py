@@ -10,16 +10,23 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from bgsuper.key import Key, check_key
 from bgsuper.lightning.chain_hash import REGTEST
 from bgsuper.lightning.errors import GossipRefused, MalformedGraph
-from bgsuper.lightning.routing.gossip import PRUNE_CHANNELS, REMOVED_SECONDS, STALE_SECONDS, NetworkGraph
+from bgsuper.lightning.routing.gossip import (
+    CHANNELS,
+    PRUNE_CHANNELS,
+    REMOVED_SECONDS,
+    STALE_SECONDS,
+    NetworkGraph,
+    channel_key,
+    node_key,
+)
 from bgsuper.lightning.routing.records import NodeInfo
 from bgsuper.lightning.routing.serialization import encode_channel, encode_node
-from bgsuper.lightning.routing.table import RecordTable
 from tests.lightning import gossip_network as net
 from tests.lightning.gossip_network import NODES, NOW
 
 #: Channels by number: who holds them. 1 and 4 join the same two nodes.
-CHANNELS = {1: (0, 1), 2: (1, 2), 3: (0, 3), 4: (0, 1)}
-scids = st.sampled_from(sorted(CHANNELS))
+HOLDERS = {1: (0, 1), 2: (1, 2), 3: (0, 3), 4: (0, 1)}
+scids = st.sampled_from(sorted(HOLDERS))
 steps = st.integers(0, 3)
 
 
@@ -36,14 +43,14 @@ class Store(RuleBasedStateMachine):
     def announce(self, scid: int, capacity: int | None) -> None:
         try:
             self.graph.update_channel_from_announcement(
-                net.announcement(scid, *CHANNELS[scid]), self.now, capacity_sats=capacity
+                net.announcement(scid, *HOLDERS[scid]), self.now, capacity_sats=capacity
             )
         except GossipRefused:
             pass
 
     @rule(scid=scids, direction=st.integers(0, 1), step=steps, disable=st.booleans())
     def update(self, scid: int, direction: int, step: int, disable: bool) -> None:
-        message = net.update(scid, CHANNELS[scid][direction], direction, self.now + step, disable=disable)
+        message = net.update(scid, HOLDERS[scid][direction], direction, self.now + step, disable=disable)
         try:
             self.graph.update_channel(message, self.now)
         except GossipRefused:
@@ -71,7 +78,7 @@ class Store(RuleBasedStateMachine):
 
     @rule()
     def write(self) -> None:
-        """Encoding records in between must not hide that they changed."""
+        """A snapshot in between must not hide that they changed."""
         self.graph.write()
 
     @rule()
@@ -94,10 +101,18 @@ class Store(RuleBasedStateMachine):
 
     @invariant()
     def write_is_what_fresh_encoding_gives(self) -> None:
-        """Cached bytes are never behind: reading them gives the graph as it is."""
+        """Records that were changed as bytes are what encoding them from the start gives."""
         copy = NetworkGraph.read(self.graph.write())
         assert copy.channels == self.graph.channels
         assert copy.nodes == self.graph.nodes
+        assert {key: self.record(key) for key in fresh_records(self.graph)} == fresh_records(self.graph)
+
+    def record(self, key: Key) -> bytes:
+        """What the graph holds under the key's name."""
+        ident = bytes.fromhex(key.name)
+        if key[:2] == CHANNELS:
+            return self.graph._channels.records[int.from_bytes(ident, "big")]
+        return self.graph._nodes.records[ident]
 
     @invariant()
     def nodes_and_channels_agree(self) -> None:
@@ -110,8 +125,8 @@ class Store(RuleBasedStateMachine):
 
 def fresh_records(graph: NetworkGraph) -> dict[Key, bytes]:
     """The records as they ought to be, encoded anew."""
-    channels = {Key("network_graph", "channels", f"{s:016x}"): encode_channel(c) for s, c in graph.channels.items()}
-    return channels | {Key("network_graph", "nodes", i.hex()): encode_node(n) for i, n in graph.nodes.items()}
+    channels = {Key("gossip", "channels", f"{s:016x}"): encode_channel(c) for s, c in graph.channels.items()}
+    return channels | {Key("gossip", "nodes", i.hex()): encode_node(n) for i, n in graph.nodes.items()}
 
 
 TestStore = Store.TestCase
@@ -125,18 +140,18 @@ def test_keys_are_ones_that_stores_take() -> None:
     puts, _ = graph.take_changes()
     assert all(check_key(key) for key in puts)
     assert {str(key) for key in puts} == {
-        "network_graph/channels/0000000000000abc",
-        f"network_graph/nodes/{NODES[0].public.hex()}",
-        f"network_graph/nodes/{NODES[1].public.hex()}",
+        "gossip/channels/0000000000000abc",
+        f"gossip/nodes/{NODES[0].public.hex()}",
+        f"gossip/nodes/{NODES[1].public.hex()}",
     }
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        Key("network_graph", "channels", "zz"),
-        Key("network_graph", "channels", "00"),
-        Key("network_graph", "peers", "00"),
+        Key("gossip", "channels", "zz"),
+        Key("gossip", "channels", "00"),
+        Key("gossip", "peers", "00"),
         Key("", "", "manager"),
     ],
 )
@@ -144,6 +159,27 @@ def test_foreign_records_are_refused(key: Key) -> None:
     """A record that is none of the graph's is named in the error."""
     with pytest.raises(MalformedGraph, match=str(key)):
         NetworkGraph.restore(REGTEST, [(key, encode_node(NodeInfo()))])
+
+
+def test_a_graph_that_was_read_is_a_change() -> None:
+    """Whoever goes over from snapshots to records has all of it in the records after the next commit."""
+    graph = NetworkGraph(REGTEST)
+    for scid in (1, 2):
+        graph.update_channel_from_announcement(net.announcement(scid, *HOLDERS[scid]), NOW)
+    copy = NetworkGraph.read(graph.write())
+    assert copy.take_changes() == graph.take_changes()
+
+
+def test_a_node_that_outlived_its_channels_in_the_store() -> None:
+    """The channel's removal was committed and the nodes' was not: they go with the next commit after the restart."""
+    graph = NetworkGraph(REGTEST)
+    graph.update_channel_from_announcement(net.announcement(1), NOW)
+    graph.update_channel_from_announcement(net.announcement(2, 1, 2), NOW)
+    store, _ = graph.take_changes()
+    del store[channel_key(1)]
+    restored = NetworkGraph.restore(REGTEST, store.items())
+    assert restored.take_changes() == ({}, {node_key(NODES[0].public)})
+    assert restored.take_changes() == ({}, set())
 
 
 def test_pieces_do_not_change_afterwards() -> None:
@@ -154,45 +190,6 @@ def test_pieces_do_not_change_afterwards() -> None:
     graph.update_channel(net.update(1, 0, 0), NOW)
     graph.channel_failed_permanent(1, NOW)
     assert b"".join(pieces) == before != graph.write()
-
-
-def test_a_loaded_row_is_encoded_at_once_and_is_no_change() -> None:
-    """After a start the first snapshot encodes nothing."""
-    encoded: list[str] = []
-
-    def encode(row: str) -> bytes:
-        encoded.append(row)
-        return row.encode()
-
-    table: RecordTable[int, str] = RecordTable(encode, lambda ident: Key("t", "", str(ident)))
-    table.load([(1, "a")])
-    assert encoded == ["a"]
-    assert list(table.records()) == [(1, b"a")]
-    assert table.take_changes() == ({}, set())
-    assert encoded == ["a"]
-
-
-def test_a_record_is_encoded_once_for_each_change() -> None:
-    """Rows are encoded when their bytes are asked for, and not again until they change."""
-    encoded: list[str] = []
-
-    def encode(row: str) -> bytes:
-        encoded.append(row)
-        return row.encode()
-
-    table: RecordTable[int, str] = RecordTable(encode, lambda ident: Key("t", "", str(ident)))
-    for row in ("a", "b", "c"):
-        table.put(1, row)
-    table.put(2, "x")
-    assert encoded == []
-    assert list(table.records()) == [(1, b"c"), (2, b"x")]
-    assert table.take_changes() == ({Key("t", "", "1"): b"c", Key("t", "", "2"): b"x"}, set())
-    assert list(table.records()) == [(1, b"c"), (2, b"x")]
-    assert encoded == ["c", "x"]
-    assert table.remove(1) == "c"
-    assert table.take_changes() == ({}, {Key("t", "", "1")})
-    with pytest.raises(KeyError):
-        table.remove(1)
 
 
 def test_pruning_goes_step_by_step() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,11 +18,11 @@ from bgsuper.lightning.errors import (
     RateLimited,
     Unasked,
 )
-from bgsuper.lightning.routing import gossip_peer, replies
+from bgsuper.lightning.routing import gossip_peer, range_sync, replies
 from bgsuper.lightning.routing.budget import Allowance
 from bgsuper.lightning.routing.gossip import NetworkGraph
 from bgsuper.lightning.routing.gossip_peer import ANSWERS, FLUSH_S, MAX_NEWS, GossipPeer
-from bgsuper.lightning.routing.range_sync import PATIENCE_S
+from bgsuper.lightning.routing.range_sync import PATIENCE_S, WHOLE_PATIENCE_S
 from bgsuper.lightning.routing.sync import P2PGossipSync
 from bgsuper.lightning.wire.gossip import ChannelUpdate, decode_gossip
 from bgsuper.lightning.wire.gossip_queries import (
@@ -86,9 +88,10 @@ class Link:
                         self.ends[1 - side].handle_message(raw, self.now)
                     except (AlreadyAnnounced, NotNewer):
                         pass
+                quiet = quiet and not end.more
             if quiet:
                 return
-            self.now += 0.1
+            self.now += 0.01
         raise AssertionError("they never stop talking")
 
     def kinds(self, side: int) -> list[int]:
@@ -204,8 +207,9 @@ def test_a_channel_without_an_update_waits() -> None:
     assert link.kinds(0) == [256, 258]
 
 
-def test_a_peer_of_old_gets_everything_new() -> None:
-    """Without `gossip_queries` there is no filter to wait for, and nothing is asked of it."""
+def test_a_peer_of_old_gets_what_it_asks_for() -> None:
+    """Without `gossip_queries` nothing is asked of it; and it gets nobody else's gossip before it sent a filter
+    (BOLT 7, "Rebroadcasting")."""
     middle = node_with(0)
     link = Link(middle, node_with(0), queries=False)
     link.ends[0].ask_for_news(link.now)
@@ -214,21 +218,110 @@ def test_a_peer_of_old_gets_everything_new() -> None:
         middle.handle_message(raw, NOW)
     link.now += FLUSH_S
     link.pump()
-    assert link.kinds(0) == [256, 258, 258]
+    assert link.sent == []
+    link.ends[0].handle_message(GossipTimestampFilter(REGTEST, NOW + 1, 100).encode(), link.now)
+    middle.handle_message(net.update(scid(0), PAIRS[0][0], 0, NOW + 1).encode(), NOW)
+    link.now += FLUSH_S
+    link.pump()
+    assert link.kinds(0)[-1] == 258
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stamps", "kinds"),
+    [
+        # It ended before the flush, and held when the news were made.
+        (GossipTimestampFilter(REGTEST, NOW - 3600, 3630), (NOW, NOW), [256, 258, 258]),
+        (GossipTimestampFilter(REGTEST, NOW, 1000), (NOW - 3600, NOW - 3600), []),
+        (GossipTimestampFilter(REGTEST, NOW, 1000), (NOW - 3600, NOW), [256, 258]),
+    ],
+)
+def test_an_announcement_is_of_its_updates_time(
+    wanted: GossipTimestampFilter, stamps: tuple[int, int], kinds: list[int]
+) -> None:
+    """BOLT 7: `timestamp` of a channel_announcement is that of a corresponding channel_update."""
+    middle = node_with(0)
+    peer = middle.connect(float(NOW), queries=True)
+    peer.handle_message(wanted.encode(), NOW)
+    assert peer.next_messages(NOW, ROOM) == []
+    middle.handle_message(messages(0)[0], NOW)
+    for direction, stamp in enumerate(stamps):
+        middle.handle_message(net.update(scid(0), PAIRS[0][direction], direction, stamp).encode(), NOW)
+    assert [int.from_bytes(raw[:2], "big") for raw in peer.next_messages(NOW + FLUSH_S, ROOM)] == kinds
+
+
+def test_an_update_that_is_not_relayed_is_none_to_others() -> None:
+    """One that a failed payment brought: it is served to nobody, no reply names its time, and an announcement that
+    waits for an update waits on. So nobody learns that we paid there."""
+    middle = node_with(0)
+    peer = middle.connect(float(NOW), queries=True)
+    peer.handle_message(GossipTimestampFilter(REGTEST, NOW, 1000).encode(), NOW)
+    middle.handle_message(messages(0)[0], NOW)
+    middle.network_graph.update_channel_unrelayed(net.update(scid(0), PAIRS[0][0], 0, NOW), NOW)
+    assert peer.next_messages(NOW + FLUSH_S, ROOM) == []
+    peer.handle_message(QueryChannelRange(REGTEST, 0, 2**32 - 1, 1).encode(), NOW)
+    peer.handle_message(QueryShortChannelIds(REGTEST, (scid(0),)).encode(), NOW)
+    reply, announcement, _ = peer.next_messages(NOW + FLUSH_S, ROOM)
+    assert ReplyChannelRange.decode(reply).timestamps == (Pair(0, 0),)
+    assert announcement == messages(0)[0]
+    middle.handle_message(messages(0)[2], NOW)
+    assert peer.next_messages(NOW + 2 * FLUSH_S, ROOM) == [messages(0)[0], messages(0)[2]]
+
+
+def test_a_peer_that_stops_reading_in_the_middle_of_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put back to wait counts as well, so that no cycle adds to the last one's; what the graph does not hold
+    any more is not put back, nor sent."""
+    monkeypatch.setattr(gossip_peer, "MAX_NEWS", 10)
+    monkeypatch.setattr(gossip_peer, "NEWS", 1)
+    middle = node_with(0)
+    peer = middle.connect(float(NOW), queries=True)
+    peer.handle_message(GossipTimestampFilter(REGTEST, NOW, 1000).encode(), NOW)
+    for number in range(40):
+        middle.handle_message(messages(number)[0], NOW)
+    peer.next_messages(NOW + FLUSH_S, 0)
+    for number in range(40, 50):
+        middle.handle_message(messages(number)[0], NOW)
+    while peer.more:
+        peer.next_messages(NOW + FLUSH_S, ROOM)
+    assert len(peer._news) == 10
+    for raw in (messages(49)[1], net.node(PAIRS[49 % 6][0]).encode()):
+        middle.handle_message(raw, NOW)
+    for number in range(50):
+        middle.network_graph.channel_failed_permanent(scid(number), NOW)
+    for _ in range(20):
+        assert peer.next_messages(NOW + 2 * FLUSH_S, ROOM) == []
+    assert not peer._news
 
 
 def test_a_peer_that_does_not_read_costs_a_bounded_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest news go first."""
     monkeypatch.setattr(gossip_peer, "MAX_NEWS", 10)
     middle = node_with(0)
-    peer = middle.connect(float(NOW), queries=False)
+    peer = middle.connect(float(NOW), queries=True)
     for number in range(20):
         for raw in messages(number):
             middle.handle_message(raw, NOW)
     assert len(peer._news) == 10 < MAX_NEWS
     middle.disconnect(peer)
     middle.handle_message(net.update(scid(0), PAIRS[0][0], 0, NOW + 9).encode(), NOW)
-    assert (258, scid(0), 0) not in peer._news
+    assert struct.pack(">HQB", 258, scid(0), 0) not in peer._news
+
+
+def test_news_are_looked_at_some_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call grows with what waits; `more` says that there is more, though a call may have given nothing."""
+    monkeypatch.setattr(gossip_peer, "NEWS", 2)
+    middle = node_with(0)
+    peer = middle.connect(float(NOW), queries=True)
+    peer.handle_message(GossipTimestampFilter(REGTEST, NOW + 2, 10).encode(), NOW)
+    while peer.more:
+        peer.next_messages(NOW, ROOM)
+    middle.handle_message(messages(0)[0], NOW)
+    middle.handle_message(net.node(PAIRS[0][0], NOW).encode(), NOW)
+    middle.handle_message(net.update(scid(0), PAIRS[0][0], 0, NOW + 2).encode(), NOW)
+    taken: list[int] = []
+    for _ in range(3):
+        taken.append(len(peer.next_messages(NOW + FLUSH_S, ROOM)))
+        taken.append(peer.more)
+    assert taken == [1, True, 1, False, 0, False]
 
 
 def test_room_is_kept_to() -> None:
@@ -255,6 +348,42 @@ def test_a_greedy_peer_waits_for_its_answers(monkeypatch: pytest.MonkeyPatch) ->
     later = sum(map(len, peer.next_messages(NOW + 3.0, 10**9)))
     assert 1500 < later < 4000
     assert ANSWERS.rate > 1000
+
+
+def test_a_scan_that_sends_nothing_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of an answer is paid for as a check is, and in debt there are no more of them; a filter that can pass
+    nothing is not looked through the graph for at all."""
+    monkeypatch.setattr(gossip_peer, "CHECKS", Allowance(rate=1, burst=25))
+    monkeypatch.setattr(replies, "STEP_CHANNELS", 1)
+    peer = node_with(30).connect(float(NOW), queries=True)
+    peer.handle_message(GossipTimestampFilter(REGTEST, 2**32 - 1, 0).encode(), NOW)
+    assert peer.next_messages(NOW, ROOM) == []
+    assert not peer.more
+    peer = node_with(30).connect(float(NOW), queries=True)
+    peer.handle_message(GossipTimestampFilter(REGTEST, 2**32 - 1, 1).encode(), NOW)
+    for _ in range(10):
+        assert peer.next_messages(NOW, ROOM) == []
+    assert peer.more
+    assert 0 < peer.wait_s(NOW) <= 1
+    for later in range(100):
+        peer.next_messages(NOW + later, ROOM)
+    assert not peer.more
+
+
+@pytest.mark.parametrize("room", [1, ROOM])
+def test_a_query_is_answered_once_its_last_message_was_given(room: int) -> None:
+    """However the peer takes it: the next query after the last message of an answer is an honest one."""
+    peer = lone_peer(1)
+    for query, last in (
+        (QueryShortChannelIds(REGTEST, (scid(0),)), b"\1\6"),
+        (QueryChannelRange(REGTEST, 0, 2**32 - 1), b"\1\x08"),
+    ):
+        for _ in range(3):
+            peer.handle_message(query.encode(), NOW)
+            given: list[bytes] = []
+            while not given or given[-1][:2] != last:
+                given += peer.next_messages(NOW, room)
+            assert not peer.more
 
 
 # -- peers that break the rules ---------------------------------------------------------------------------------------
@@ -384,7 +513,7 @@ def test_what_a_server_told_us_is_not_passed_on() -> None:
     ],
 )
 def test_answers_that_do_not_fit(answers: list[ReplyChannelRange | ReplyShortChannelIdsEnd]) -> None:
-    """The last one is refused and ends the sync; another can be begun."""
+    """The last one is refused and ends the sync; the peer is not asked again."""
     peer = lone_peer()
     assert peer.sync_all(NOW)
     *good, bad = answers
@@ -392,18 +521,75 @@ def test_answers_that_do_not_fit(answers: list[ReplyChannelRange | ReplyShortCha
         peer.handle_message(answer.encode(), NOW)
     with pytest.raises(Unasked):
         peer.handle_message(bad.encode(), NOW)
-    assert peer.sync_all(NOW)
+    assert not peer.sync_all(NOW)
+    with pytest.raises(Unasked):
+        peer.handle_message(bad.encode(), NOW)
 
 
 def test_a_peer_that_does_not_answer() -> None:
-    """It is noticed in time, once, and may be asked again."""
+    """It is noticed in time, once, and not asked again: a query is open (BOLT 7)."""
     peer = lone_peer()
     assert not peer.timer_tick_occurred(NOW + PATIENCE_S)
     peer.sync_all(NOW)
     assert not peer.timer_tick_occurred(NOW + PATIENCE_S - 1)
     assert peer.timer_tick_occurred(NOW + PATIENCE_S)
     assert not peer.timer_tick_occurred(NOW + PATIENCE_S)
-    assert peer.sync_all(NOW)
+    assert not peer.sync_all(NOW + PATIENCE_S)
+    peer = lone_peer()
+    peer.sync_all(NOW)
+    peer.handle_message(ReplyChannelRange(REGTEST, 0, 2**32 - 1, True, (1,)).encode(), NOW)
+    assert peer.timer_tick_occurred(NOW + PATIENCE_S)
+    assert not peer.sync_all(NOW + PATIENCE_S)
+
+
+def test_a_peer_that_answers_for_ever() -> None:
+    """A reply a minute, each going on from the one before, keeps a sync open for an hour and no longer."""
+    peer = lone_peer()
+    peer.sync_all(NOW)
+    late, block = float(NOW), 0
+    while not peer.timer_tick_occurred(late):
+        peer.handle_message(ReplyChannelRange(REGTEST, block, 1, False, ()).encode(), late)
+        late, block = late + PATIENCE_S - 1, block + 1
+        assert late <= NOW + WHOLE_PATIENCE_S + PATIENCE_S
+    assert late >= NOW + WHOLE_PATIENCE_S
+
+
+def test_more_ids_than_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a peer makes us remember is bounded, in one reply and over many."""
+    monkeypatch.setattr(range_sync, "MAX_IDS", 5)
+    for sizes in ((6,), (3, 3)):
+        peer = lone_peer()
+        peer.sync_all(NOW)
+        *fit, beyond = (
+            ReplyChannelRange(REGTEST, at, 1, False, tuple(at << 40 | each for each in range(size))).encode()
+            for at, size in enumerate(sizes)
+        )
+        for raw in fit:
+            peer.handle_message(raw, NOW)
+        with pytest.raises(Unasked, match="more reply_channel_range"):
+            peer.handle_message(beyond, NOW)
+        assert not peer.sync_all(NOW)
+
+
+def test_empty_replies_go_on() -> None:
+    """One that is not the last brings ids or later blocks: the same one again is refused."""
+    peer = lone_peer()
+    peer.sync_all(NOW)
+    for first, number in ((0, 10), (10, 5)):
+        peer.handle_message(ReplyChannelRange(REGTEST, first, number, False, ()).encode(), NOW)
+    with pytest.raises(Unasked, match="more reply_channel_range"):
+        peer.handle_message(ReplyChannelRange(REGTEST, 15, 0, False, ()).encode(), NOW)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_peer_without_full_information(full: bool) -> None:
+    """A sync with one that does not keep up with the chain is not a complete one."""
+    peer = lone_peer()
+    peer.sync_all(NOW)
+    peer.handle_message(ReplyChannelRange(REGTEST, 0, 2**32 - 1, True, tuple(range(501))).encode(), NOW)
+    for information in (full, True):
+        peer.handle_message(ReplyShortChannelIdsEnd(REGTEST, information).encode(), NOW)
+    assert peer.syncs_completed == full
 
 
 def test_a_peer_that_says_complete_too_early() -> None:

@@ -20,6 +20,7 @@ from bgsuper.lightning.routing.scorer_serialization import (
     decode_scorer,
     encode_header,
     encode_liquidity,
+    liquidity_of,
 )
 from bgsuper.lightning.routing.scoring import STEP_CHANNELS, ProbabilisticScorer
 from bgsuper.lightning.wire.bigsize import encode_bigsize, encode_tlv
@@ -106,6 +107,19 @@ def test_what_teaches_nothing() -> None:
     assert not scorer.channels
 
 
+def test_an_unknown_capacity_is_each_directions_own() -> None:
+    """Towards a node it is the other node's maximum that counts."""
+    graph = NetworkGraph(REGTEST)
+    graph.update_channel_from_unsigned_announcement(net.announcement(1), NOW)
+    for direction, most in ((0, 600_000), (1, 200_000)):
+        graph.update_channel_unsigned(net.update(1, direction, direction, NOW, htlc_maximum_msat=most), NOW)
+    for target, most in ((1, 600_000), (0, 200_000)):
+        scorer = ProbabilisticScorer(graph)
+        scorer.payment_path_failed(Route([Hop(NODES[target].public, 1)], 50_000), 1, NOW)
+        directed = scorer.channels[1].directed(target == 1, most)
+        assert (directed.min_msat, directed.max_msat) == (0, 50_000)
+
+
 def test_an_unknown_capacity_is_what_the_sender_will_forward() -> None:
     """LDK `EffectiveCapacity::AdvertisedMaxHTLC`."""
     graph = NetworkGraph(REGTEST)
@@ -148,7 +162,7 @@ def encoded(channels: dict[int, ChannelLiquidity]) -> bytes:
 def test_round_trip(channels: dict[int, ChannelLiquidity]) -> None:
     """Read and written again: the same."""
     data = encoded(channels)
-    assert decode_scorer(data) == channels
+    assert {scid: liquidity_of(record) for scid, record in decode_scorer(data).items()} == channels
     assert ProbabilisticScorer.read(data, new_graph(0)).write() == data
 
 
@@ -191,7 +205,8 @@ def test_histories_of_old() -> None:
     )
     value = pack(">HQ", 1, 42) + encode_bigsize(len(stream)) + stream
     body = encode_tlv(0, value)
-    (liquidity,) = decode_scorer(encode_bigsize(len(body)) + body).values()
+    (record,) = decode_scorer(encode_bigsize(len(body)) + body).values()
+    liquidity = liquidity_of(record)
     assert list(liquidity.min_history) == [2] * 12 + [2, 2, 3, 2, 1, 5, 4, 4] + [10] * 12
     assert not any(liquidity.max_history)
     assert (liquidity.min_offset_msat, liquidity.max_offset_msat) == (7, 8)

@@ -163,6 +163,20 @@ def test_everything_is_counted(sync: P2PGossipSync) -> None:
     assert sync.refused == {NotNewer: 1, UnknownChannel: 1, MalformedMessage: 1}
 
 
+def test_what_a_failed_payment_brought_is_not_passed_on(sync: P2PGossipSync) -> None:
+    """Its terms are taken, dont_forward or not; the message is not kept: serving it would tell that we paid there."""
+    sync.handle_message(announcement(1).encode(), NOW)
+    for flags in (1, 3):
+        handle_network_update(sync.network_graph, ChannelUpdateMessage(update(1, 0, 0, NOW + flags, flags=flags)), NOW)
+        terms = sync.network_graph.channels[1].one_to_two
+        assert terms is not None
+        assert (terms.last_update, terms.last_update_message) == (NOW + flags, None)
+    sync.network_graph.update_channel(update(1, 1, 1, flags=3), NOW)
+    private = sync.network_graph.channels[1].two_to_one
+    assert private is not None
+    assert private.last_update_message is None
+
+
 def enabled(graph: NetworkGraph) -> bool:
     terms = graph.channels[1].one_to_two
     return terms is not None and terms.enabled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bgsuper.lightning.chain_hash import REGTEST
@@ -68,14 +70,115 @@ def test_an_answer_at_once() -> None:
 
 
 def test_no_such_output() -> None:
-    """Nor one that pays to others: refused, and not asked for again."""
+    """Nor one that pays to others: refused. The one that is there is not asked for again; the one that is not is, for
+    a block may have brought it, and who announced it before that has kept nobody from it."""
     chain = Chain(prompt=True, outputs={2: Utxo(5, b"\x00\x14" + bytes(20))})
     sync = node(chain)
     for scid, error in ((1, FundingNotFound), (2, FundingMismatch)) * 2:
         with pytest.raises(error):
-            sync.handle_message(net.announcement(scid).encode(), NOW)
-    assert chain.asked == [1, 2]
+            sync.handle_message(net.announcement(scid, 2, 3).encode(), NOW)
+    assert chain.asked == [1, 2, 1]
     assert not sync.network_graph.channels
+    chain.outputs[1] = output(1)
+    assert sync.handle_message(net.announcement(1).encode(), NOW + 86400)
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+@pytest.mark.parametrize("outputs", [{}, dict.fromkeys(range(500), Utxo(5, b"\x00\x14" + bytes(20)))])
+def test_channels_that_are_not_on_the_chain_are_dear(prompt: bool, outputs: dict[int, Utxo]) -> None:
+    """Whenever the answer comes, who sent them pays, more than for good ones and less than for forgeries."""
+    chain = Chain(prompt=prompt, outputs=outputs)
+    sync = node(chain)
+    peer = sync.connect(float(NOW), queries=True)
+    count = 0
+    while not peer.wait_s(NOW):
+        try:
+            peer.handle_message(net.announcement(count).encode(), NOW)
+        except (FundingNotFound, FundingMismatch):
+            pass
+        if not prompt:
+            chain.answer(count)
+            sync.apply_lookups(NOW)
+        count += 1
+    assert 300 < count < 500
+
+
+def test_nobody_occupies_a_channel() -> None:
+    """Another's announcement is looked up already: the right one waits beside it, with what its nodes say, and is
+    taken; who sent the other pays."""
+    chain = Chain(outputs={1: output(1)})
+    sync = node(chain)
+    squatter, honest = (sync.connect(float(NOW), queries=True) for _ in range(2))
+    squatter.handle_message(net.announcement(1, 2, 3).encode(), NOW)
+    squatter.handle_message(net.update(1, 2, 0, NOW + 5).encode(), NOW)
+    for message in (net.announcement(1), net.update(1, 0, 0), net.node(0)):
+        honest.handle_message(message.encode(), NOW)
+    with pytest.raises(LookupsPending):
+        honest.handle_message(net.announcement(1).encode(), NOW)
+    chain.answer(1)
+    before = squatter._checks._left
+    sync.apply_lookups(NOW)
+    assert squatter._checks._left < before
+    channel = sync.network_graph.channels[1]
+    assert (channel.node_one, channel.node_two) == (NODES[0].public, NODES[1].public)
+    assert channel.one_to_two is not None
+    assert channel.one_to_two.last_update == NOW
+    assert set(sync.network_graph.nodes) == {NODES[0].public, NODES[1].public}
+    assert sync.refused == {LookupsPending: 1, FundingMismatch: 1}
+
+
+def test_only_the_newest_of_each_node_waits() -> None:
+    """Where two announcements wait, one's newer update does not keep the other's out; an older one replaces nothing.
+    What is too large to be relayed does not wait."""
+    chain = Chain(outputs={1: output(1)})
+    sync = node(chain)
+    for message in (net.announcement(1, 2, 3), net.announcement(1), net.update(1, 0, 0, NOW + 2)):
+        sync.handle_message(message.encode(), NOW)
+    sync.handle_message(net.update(1, 0, 0, NOW + 1).encode(), NOW)
+    with pytest.raises(UnknownChannel):
+        sync.handle_message(net.update(1, 1, 1, excess=bytes(1025)).encode(), NOW)
+    chain.answer(1)
+    sync.apply_lookups(NOW)
+    channel = sync.network_graph.channels[1]
+    assert channel.one_to_two is not None
+    assert (channel.one_to_two.last_update, channel.two_to_one) == (NOW + 2, None)
+
+
+def test_announcements_of_one_channel_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some wait side by side. Where there was no room for more, a signature that fits none is nobody's fault."""
+    monkeypatch.setattr(module, "MAX_RIVALS", 2)
+    sync = node(Chain(outputs={1: output(1)}))
+    for pair in ((1, 2), (1, 3)):
+        sync.handle_message(net.announcement(1, *pair).encode(), NOW)
+    with pytest.raises(LookupsPending, match="wait"):
+        sync.handle_message(net.announcement(1).encode(), NOW)
+    with pytest.raises(UnknownChannel):
+        sync.handle_message(net.update(1, 0, 0).encode(), NOW)
+
+
+def test_a_proven_channel_replaces_an_unproven_one() -> None:
+    """LDK: whom a server told us of a channel is no reason not to look; its terms stay if they fit and its nodes are
+    the same. Others' updates wait for the answer. One that was proven is not looked up again."""
+    for pair in ((0, 1), (2, 3)):
+        chain = Chain(outputs={1: output(1)})
+        sync = node(chain)
+        graph = sync.network_graph
+        one, two = (NODES[number].public for number in pair)
+        graph.add_channel_from_partial_announcement(1, None, NOW, b"", one, two)
+        graph.update_channel_unsigned(net.update(1, pair[0], 0), NOW)
+        graph.update_channel_unsigned(net.update(1, pair[1], 1, htlc_maximum_msat=1_000_000_001), NOW)
+        assert not sync.handle_message(net.announcement(1).encode(), NOW)
+        if pair == (2, 3):
+            assert not sync.handle_message(net.update(1, 0, 0, NOW + 1).encode(), NOW)
+        chain.answer(1)
+        sync.apply_lookups(NOW)
+        channel = graph.channels[1]
+        assert (channel.node_one, channel.node_two) == (NODES[0].public, NODES[1].public)
+        assert (channel.capacity_sats, channel.two_to_one) == (1_000_000, None)
+        assert channel.one_to_two is not None
+        assert channel.one_to_two.last_update == NOW + (pair == (2, 3))
+        with pytest.raises(AlreadyAnnounced):
+            sync.handle_message(net.announcement(1).encode(), NOW)
 
 
 def test_signatures_come_first() -> None:
@@ -140,16 +243,41 @@ def test_a_bad_answer_later() -> None:
     assert not sync.network_graph.channels
 
 
-def test_a_forged_update_that_waited() -> None:
-    """It is checked once its channel is there."""
+def test_a_forgery_does_not_wait() -> None:
+    """It is refused at once, and does not take the place of an earlier good one."""
     chain = Chain(outputs={1: output(1)})
     sync = node(chain)
-    sync.handle_message(net.announcement(1).encode(), NOW)
-    sync.handle_message(net.update(1, 3, 0).encode(), NOW)
+    for message in (net.announcement(1), net.update(1, 0, 0), net.node(1)):
+        sync.handle_message(message.encode(), NOW)
+    forged_node = replace(net.node(1, NOW + 9), signature=net.node(0, NOW + 9).signature)
+    for forged in (net.update(1, 3, 0, NOW + 9), forged_node):
+        with pytest.raises(BadSignature):
+            sync.handle_message(forged.encode(), NOW)
     chain.answer(1)
     sync.apply_lookups(NOW)
-    assert sync.network_graph.channels[1].one_to_two is None
-    assert dict(sync.refused) == {BadSignature: 1}
+    terms = sync.network_graph.channels[1].one_to_two
+    assert terms is not None
+    assert terms.last_update == NOW
+    info = sync.network_graph.nodes[NODES[1].public].announcement_info
+    assert info is not None
+    assert info.last_update == NOW
+    assert dict(sync.refused) == {BadSignature: 2}
+
+
+def test_an_output_spent_while_it_is_looked_up() -> None:
+    """What waited for it is gone, whatever the answer says."""
+    chain = Chain(outputs={1: output(1), 2: output(2)})
+    sync = node(chain)
+    for scid in (1, 2):
+        sync.handle_message(net.announcement(scid).encode(), NOW)
+    chain.answer(1)
+    for scid in (1, 2):
+        sync.funding_spent(scid, NOW)
+    chain.answer(2)
+    sync.apply_lookups(NOW)
+    assert not sync.network_graph.channels
+    with pytest.raises(FundingNotFound):
+        sync.handle_message(net.announcement(2).encode(), NOW)
 
 
 def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,10 +317,10 @@ def test_what_is_never_answered_is_forgotten() -> None:
 def test_answers_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was not needed for longest is asked for again."""
     monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
-    chain = Chain(prompt=True)
+    chain = Chain(prompt=True, outputs=dict.fromkeys((1, 2, 3), Utxo(5, b"\x00\x14" + bytes(20))))
     sync = node(chain)
     for scid in (1, 2, 1, 3, 1, 2):
-        with pytest.raises(FundingNotFound):
+        with pytest.raises(FundingMismatch):
             sync.handle_message(net.announcement(scid).encode(), NOW)
     assert chain.asked == [1, 2, 3, 2]
 

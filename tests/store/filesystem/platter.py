@@ -6,7 +6,7 @@ The rules are those of file systems with a journal, and no more:
    synced may be there or not. A file never synced is empty.
 2. Names are durable as of their directory's last sync. Of the changes since, any first part may be there: a rename is
    one change. Directories are independent of each other.
-3. `syncfs` is a sync of everything.
+3. `syncfs` is a sync of everything, or nothing at all that succeeds: which, is the file system's way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest import mock
 
+from bgsuper.store.filesystem import syncing
+
 ATTRIBUTE: Final = "user.bgsuper"
+#: File systems whose syncfs does nothing.
+IDLE_SYNCFS: Final = ("fuse", "fuse.bindfs")
 SECTOR: Final = 512
 
 #: The system calls that change something, and where in their arguments the paths are.
@@ -46,10 +50,11 @@ class Crash(BaseException):
 
 
 class Platter:
-    """The disk under `root`. What is there at the start is durable."""
+    """The disk under `root`, with a file system of the type `kind`. What is there at the start is durable."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], kind: str = "ext4") -> None:
         self._root = os.path.abspath(root)
+        self.kind = kind
         self._held: dict[int, int] = {}
         self._files: dict[int, File] = {}
         #: Of each directory, what is durable and then each state since.
@@ -71,6 +76,7 @@ class Platter:
             for name in CHANGES:
                 stack.enter_context(mock.patch.object(os, name, self._watched(name, getattr(os, name))))
             stack.enter_context(mock.patch.object(os, "open", self._watched_open(os.open)))
+            stack.enter_context(mock.patch.object(syncing, "file_system_type", return_value=self.kind))
             yield
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,7 +121,8 @@ class Platter:
     def syncfs(self, fd: int) -> None:
         """Takes the place of the kernel's."""
         self._step("syncfs")
-        self.sync_all()
+        if self.kind not in IDLE_SYNCFS:
+            self.sync_all()
 
     def sync_all(self) -> None:
         """All that is there is durable."""

@@ -112,6 +112,14 @@ def crash_at(step: int) -> Callable[[int, str], None]:
     return fault
 
 
+def interrupt_at(step: int) -> Callable[[int, str], None]:
+    def fault(now: int, call: str) -> None:
+        if now == step:
+            raise KeyboardInterrupt
+
+    return fault
+
+
 def fail_at(step: int, number: int, calls: tuple[str, ...] = ()) -> Callable[[int, str], None]:
     def fault(now: int, call: str) -> None:
         if now == step and (not calls or call in calls):
@@ -121,15 +129,18 @@ def fail_at(step: int, number: int, calls: tuple[str, ...] = ()) -> Callable[[in
 
 
 @pytest.mark.parametrize(
-    ("power", "syncfs"), [("stays", False), ("goes", False), ("goes", True), ("1", False), ("2", True)]
+    ("power", "kind"),
+    [("stays", "fuse"), ("goes", "ext4"), ("goes", "fuse"), ("2", "ext4"), ("3", "fuse")],
 )
-def test_a_crash_before_every_system_call(disk: Path, platter: Platter, power: str, syncfs: bool) -> None:
+def test_a_crash_before_every_system_call(disk: Path, platter: Platter, power: str, kind: str) -> None:
     """Dead before the n-th call, for each n; the power stays, or goes with all that was not synced, or with some of it.
     The next open finds what was acknowledged, or that and all of what was under way, with the number that fits; what it
-    found is durable; nothing is left over; and the store can be written again."""
+    found is durable; nothing is left over; and the store can be written again. So it is on a file system whose syncfs
+    does nothing."""
     dice = random.Random(power) if power.isdecimal() else None
     directory = disk / "store"
-    options = {"fsync": platter.fsync, "syncfs": platter.syncfs if syncfs else None}
+    platter.kind = kind
+    options = {"fsync": platter.fsync, "syncfs": platter.syncfs}
     for n in range(1, 2000):
         shutil.rmtree(directory, ignore_errors=True)
         platter.sync_all()
@@ -197,6 +208,60 @@ def test_an_error_of_every_system_call(disk: Path, platter: Platter, number: int
             die(store)
     assert n > 150
     assert outcomes == {"passed over", "failed"} | ({"full"} if number != errno.EIO else set())
+
+
+def test_an_interrupt_before_every_system_call(disk: Path, platter: Platter) -> None:
+    """What is no `StoreError` (KeyboardInterrupt, MemoryError) comes before the n-th call, for each n, and the store is
+    closed in good order, or used on where it lets itself be used: nothing is left of the group then. It is there whole
+    or not at all."""
+    directory = disk / "store"
+    went_on = 0
+    for n in range(1, 2000):
+        shutil.rmtree(directory, ignore_errors=True)
+        platter.sync_all()
+        platter.steps, platter.fault = 0, interrupt_at(n)
+        story = Story(lambda: new_store(directory, fsync=platter.fsync))
+        try:
+            with platter.watching():
+                story.tell()
+            break
+        except KeyboardInterrupt:
+            pass
+        with platter.watching():
+            if story.store._lock is not None and story.store._failed is None:
+                assert content(story.store) == story.acknowledged
+                assert not list(directory.glob("manager.*.tmp"))
+                while story.store.has_idle_work:
+                    story.store.idle()
+                went_on += 1
+            story.store.close()
+            store = new_store(directory, fsync=platter.fsync)
+            story.check(store)
+            store.close()
+    assert n > 150
+    assert went_on > 50
+
+
+@pytest.mark.parametrize("kind", ["ext4", "fuse"])
+def test_a_store_that_was_copied_back_is_durable_once_it_is_open(disk: Path, platter: Platter, kind: str) -> None:
+    """Whoever restores a backup does not sync it: what `open` claims survives a power cut all the same."""
+    platter.kind = kind
+    store = new_store(disk / "backup", fsync=platter.fsync)
+    store.open()
+    store.apply([commit(1, {MANAGER: b"1", UPDATE: b"1"}), commit(2, {key("a"): b"2"})])
+    before = content(store)
+    die(store)
+    platter.sync_all()
+    shutil.copytree(disk / "backup", disk / "store")
+    with platter.watching():
+        store = new_store(disk / "store", fsync=platter.fsync, syncfs=platter.syncfs)
+        assert store.open().last_commit == 2
+    die(store)
+    platter.cut()
+    store = new_store(disk / "store", fsync=platter.fsync)
+    assert store.open().last_commit == 2
+    assert content(store) == before
+    store.close()
 
 
 def is_done_for(store: FilesystemStore) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bgsuper.errors import StoreCorrupt
+from bgsuper.errors import StoreCorrupt, StoreUnwritable
 from bgsuper.key import Seq
 from bgsuper.store.api import Damage, Value
+from bgsuper.store.filesystem import redo_file, values
 from bgsuper.store.filesystem.stamp import ATTRIBUTE
 from bgsuper.store.filesystem.store import FilesystemStore
 from bgsuper.store.filesystem.view import FilesystemView
@@ -136,3 +137,59 @@ def test_a_cut_file(tmp_path: Path) -> None:
         with pytest.raises(StoreCorrupt, match=f"should have 5 bytes, but .* has {length}"):
             list(view.entries())
         view.close()
+
+
+#: A sparse file of that length is quickly made; no memory holds it.
+ENDLESS = 1 << 40
+
+
+def test_a_file_that_seems_endless(tmp_path: Path) -> None:
+    """A value's length is compared with its stamp before it is read; the redo file has a bound."""
+    with opened(tmp_path) as store:
+        store.apply([commit(1, {MANAGER: b"whole", key("a"): b"1"})])
+    os.truncate(tmp_path / "manager", ENDLESS)
+    with opened(tmp_path) as store, pytest.raises(StoreCorrupt, match=f"should have 5 bytes, but .* has {ENDLESS}"):
+        store.read(MANAGER)
+    view = FilesystemView(tmp_path)
+    damage, value = view.examine()
+    assert (damage.key, value) == (MANAGER, Value(key("a"), None, b"1"))
+    view.close()
+    os.truncate(tmp_path / REDO, ENDLESS)
+    with pytest.raises(StoreCorrupt, match=f"found {ENDLESS}"):
+        new_store(tmp_path).open()
+    view = FilesystemView(tmp_path)
+    assert [finding.key for finding in view.examine()] == [None, MANAGER, key("a")]
+    view.close()
+
+
+def test_a_value_that_memory_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing says how long it should be: a finding, and the next one is read."""
+    (tmp_path / "manager").write_bytes(b"LDK's")
+    (tmp_path / "scorer").write_bytes(b"2")
+    read_all = values.read_all
+
+    def fails(fd: int, length: int) -> bytes:
+        if length == 5:
+            raise MemoryError
+        return read_all(fd, length)
+
+    monkeypatch.setattr(values, "read_all", fails)
+    view = FilesystemView(tmp_path)
+    damage, value = view.examine()
+    assert isinstance(value, Value)
+    assert isinstance(damage, Damage)
+    assert damage.key == MANAGER
+    assert "does not fit into memory" in damage.text
+    view.close()
+
+
+def test_no_redo_file_is_written_that_would_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that is too large fails as a whole, and the store is as it was."""
+    with opened(tmp_path) as store:
+        store.apply([commit(1, {MANAGER: b"1"})])
+        with monkeypatch.context() as patched:
+            patched.setattr(redo_file, "MOST_BYTES", 100)
+            with pytest.raises(StoreUnwritable, match="too large"):
+                store.apply([commit(2, {MANAGER: b"2", key("a"): b"2"})])
+    with opened(tmp_path) as store:
+        assert content(store) == {MANAGER: b"1"}

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from bgsuper.errors import ConfigError, StoreError, StoreForeign, StoreUnwritable
+from bgsuper.errors import ConfigError, StoreError, StoreForeign, StoreInconsistent, StoreUnwritable
 from bgsuper.key import Key
 from bgsuper.store.filesystem.store import FilesystemStore
 from bgsuper.store.filesystem.view import FilesystemView
@@ -88,14 +88,16 @@ def test_list_all_keys_skips_leftover_store_artifacts(tmp_path: Path) -> None:
 
 
 def test_if_monitors_is_not_dir(tmp_path: Path) -> None:
-    """Where `monitors` is a file, listing it is an error and not an empty list, and nothing of it is `NotFound`."""
+    """Where `monitors` is a file, it is a value; what is below it is not nothing, but an error, at listing, reading and
+    writing."""
     (tmp_path / "monitors").write_bytes(b"")
     with opened(tmp_path) as store:
-        with pytest.raises(StoreUnwritable, match="Not a directory"):
+        with pytest.raises(StoreInconsistent, match="found a value"):
             store.scan("monitors", "", "", 1)
-        with pytest.raises(StoreUnwritable, match="Not a directory"):
+        with pytest.raises(StoreInconsistent, match="found a value"):
             store.read(Key("monitors", "", "a"))
-        with pytest.raises(StoreUnwritable, match="that is a value's file"):
+        assert store.read(Key("", "", "monitors")) == b""
+        with pytest.raises(ConfigError, match="a key monitors or a namespace monitors, not both"):
             store.apply([commit(1, {Key("monitors", "", "a"): b""})])
 
 
@@ -133,17 +135,17 @@ def test_readonly_dir_perm_failure(anybody: Path) -> None:
 
 
 def test_rename_onto_a_directory(tmp_path: Path) -> None:
-    """A directory in a value's place: `StoreUnwritable` before anything of the group is written, and the key is
-    absent. Removing it is nothing, as LDK's remove of what is no file."""
+    """A directory in a value's place: `ConfigError` before anything of the group is written, and the key is absent.
+    Removing it is nothing, as LDK's remove of what is no file."""
     with opened(tmp_path) as store:
         store.apply([commit(1, {Key("a", "", "b"): b"1"})])
         before = tree(tmp_path)
-        with pytest.raises(StoreUnwritable, match="that is a namespace's directory"):
+        with pytest.raises(ConfigError, match="a key a or a namespace a, not both"):
             store.apply([commit(2, {Key("", "", "a"): b"2", Key("", "", "c"): b"2"})])
         assert tree(tmp_path) == before
         snapshot = store.write_snapshot(Key("x", "", "y"), 2, b"2")  # type: ignore[arg-type]
         (tmp_path / "x" / "y").mkdir()
-        with pytest.raises(StoreUnwritable, match="that is a namespace's directory"):
+        with pytest.raises(ConfigError, match="a key x/y or a namespace x/y, not both"):
             store.adopt_snapshot(snapshot)
         assert is_absent(store, Key("", "", "a"))
         store.apply([commit(2, {Key("", "", "c"): b"3"}, (Key("", "", "a"),))])
@@ -156,11 +158,11 @@ def test_a_file_and_a_directory_of_one_name_in_one_group(tmp_path: Path, first: 
     with opened(tmp_path) as store:
         second = ({Key("", "", "a"), Key("a", "", "b")} - {first}).pop()
         before = tree(tmp_path)
-        with pytest.raises(StoreUnwritable, match="that is a value's file"):
+        with pytest.raises(ConfigError, match=r"a key a or a namespace a, not both, .* putting a/b takes"):
             store.apply([commit(1, {first: b"1", second: b"2"})])
         assert tree(tmp_path) == before
         store.apply([commit(1, {first: b"1"})])
-        with pytest.raises(StoreUnwritable):
+        with pytest.raises(ConfigError, match="not both"):
             store.apply([commit(2, {second: b"2"})])
         assert store.read(first) == b"1"
 

@@ -29,11 +29,11 @@ NAMESPACES = [("p", ""), ("p", "s"), ("", "")]
 class StoreMachine(RuleBasedStateMachine):
     """The model: a dict, the last seqs, the epoch, and the snapshots written but not adopted."""
 
-    @initialize(syncfs=st.booleans())
-    def create(self, syncfs: bool) -> None:
+    @initialize(kind=st.sampled_from(["ext4", "fuse"]))
+    def create(self, kind: str) -> None:
         self.directory = mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-        self.platter = Platter(self.directory)
-        self.options = {"fsync": self.platter.fsync, "syncfs": self.platter.syncfs if syncfs else None}
+        self.platter = Platter(self.directory, kind)
+        self.options = {"fsync": self.platter.fsync, "syncfs": self.platter.syncfs}
         self.model: dict[Key, bytes] = {}
         self.last_commit = self.seq = self.epoch = 0
         self.written: list[tuple[SnapshotFile, bytes]] = []

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from bgsuper.errors import NotFound, StoreCorrupt, StoreError, StoreInconsistent, StoreUnwritable
+from bgsuper.errors import (
+    ConfigError,
+    NotFound,
+    StoreCorrupt,
+    StoreError,
+    StoreInconsistent,
+    StoreUnwritable,
+    SyncFailed,
+)
 from bgsuper.key import Key, Seq
 from bgsuper.store.api import CopyTarget, Opened, SnapshotFile
 from bgsuper.store.filesystem import freeing
@@ -78,6 +86,14 @@ def test_only_an_absent_key_is_not_found(tmp_path: Path) -> None:
         for absent in (key("b"), key("A"), Key("channels", "x", "a"), Key("", "", "a"), Key("", "", "channels")):
             with pytest.raises(NotFound, match="there is no record"):
                 store.read(absent)
+        # Where a value has the namespace's name nobody can tell what was below it.
+        for unknown in (Key("channels", "a", "x"), Key("channels", "a", "a")):
+            with pytest.raises(StoreInconsistent, match="found a value"):
+                store.read(unknown)
+        with pytest.raises(StoreInconsistent, match="found a value"):
+            store.scan("channels", "a", "", 100)
+        store.apply([commit(3, {}, (Key("channels", "a", "x"),))])
+        assert store.read(key("a")) == b"1"
 
 
 def test_a_group_is_in_order(tmp_path: Path) -> None:
@@ -231,6 +247,62 @@ def test_a_file_that_is_none_of_ours_is_not_touched(tmp_path: Path) -> None:
         assert (tmp_path / "victim").exists()
 
 
+@pytest.mark.parametrize("harm", ["removed", "cut", "a directory"])
+def test_a_snapshot_whose_file_is_gone_is_not_adopted(tmp_path: Path, harm: str) -> None:
+    """A cleaner of `*.tmp` took it: `SyncFailed`, so that a new worker writes it again; the store is as it was."""
+    store = new_store(tmp_path)
+    store.open()
+    store.apply([commit(1, {GRAPH: b"1"})])
+    snapshot = store.write_snapshot(GRAPH, Seq(2), b"22")
+    path = tmp_path / snapshot.file
+    if harm == "cut":
+        path.write_bytes(b"2")
+    else:
+        path.unlink()
+    if harm == "a directory":
+        path.mkdir()
+    before = (tmp_path / REDO).read_bytes()
+    with pytest.raises(SyncFailed, match="it was removed or changed"):
+        store.adopt_snapshot(snapshot)
+    assert (tmp_path / REDO).read_bytes() == before
+    with pytest.raises(SyncFailed, match="open it in a new process"):
+        store.read(GRAPH)
+    store.close()
+    with opened(tmp_path) as store:
+        assert store.read(GRAPH) == b"1"
+        store.adopt_snapshot(store.write_snapshot(GRAPH, Seq(2), b"22"))
+        assert store.read(GRAPH) == b"22"
+
+
+def test_a_name_is_a_keys_or_a_namespaces(tmp_path: Path) -> None:
+    """Never both, in whichever order they come, in one commit or as a snapshot: `ConfigError` with both, nothing is
+    written, and the store goes on."""
+    records = Key("", "", "records")
+    with opened(tmp_path) as store:
+        store.apply([commit(1, {MANAGER: b"m", UPDATE: b"u"})])
+        before = tree(tmp_path)
+        for puts in (
+            {records: b"", Key("records", "", "a"): b""},
+            {Key("manager", "", "a"): b""},
+            {Key("manager", "a", "b"): b""},
+            {Key("", "", "monitor_updates"): b""},
+            {Key("monitor_updates", "", "ab_0"): b""},
+            {Key("monitor_updates", "", "b"): b"", Key("monitor_updates", "b", "a"): b""},
+        ):
+            with pytest.raises(
+                ConfigError, match=r"expected a key (\S+) or a namespace \1, not both, .* sqlite: store"
+            ):
+                store.apply([commit(2, puts)])
+            with pytest.raises(ConfigError):
+                store.import_records(list(puts.items()))
+            assert tree(tmp_path) == before
+        with pytest.raises(ConfigError, match=r"a key manager or a namespace manager, not both, .* putting manager/a "):
+            store.write_snapshot(Key("manager", "", "a"), Seq(2), b"")
+        assert tree(tmp_path) == before
+        store.apply([commit(2, {records: b"2"})])
+        assert store.read(records) == b"2"
+
+
 def test_replaced_space_is_freed_in_steps(tmp_path: Path) -> None:
     """A large value that is replaced or removed is cut down while the store idles; a copy by hard link is not."""
     with opened(tmp_path) as store:
@@ -330,6 +402,29 @@ def test_a_store_that_goes_is_not_empty(tmp_path: Path) -> None:
     os.rename(tmp_path / "moved", tmp_path / "store")
     with opened(tmp_path / "store") as store:
         assert store.read(MANAGER) == b"1"
+
+
+def test_another_store_in_its_place_never_answers(tmp_path: Path) -> None:
+    """Not with a value, a listing, an absence or a damage of its own."""
+    with opened(tmp_path / "other") as other:
+        other.apply([commit(1, {MANAGER: b"other", key("a"): b"other"})])
+    (tmp_path / "other" / "channels" / "a").write_bytes(b"damaged")
+    store = new_store(tmp_path / "store")
+    store.open()
+    store.apply([commit(1, {MANAGER: b"1", key("a"): b"1", key("b"): b"1"})])
+    assert len(store.scan("channels", "", "", 0)) == 1
+    os.rename(tmp_path / "store", tmp_path / "moved")
+    os.rename(tmp_path / "other", tmp_path / "store")
+    for use in (
+        lambda: store.read(MANAGER),
+        lambda: store.read(key("a")),
+        lambda: store.read(key("b")),
+        lambda: store.scan("channels", "", "b", 1000),
+        lambda: store.scan("", "", "", 1000),
+    ):
+        with pytest.raises(StoreUnwritable, match="moved or removed"):
+            use()
+    store.close()
 
 
 def test_a_second_writer_is_noticed(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from bgsuper.errors import ConfigError, NotFound, StoreCorrupt, StoreInconsisten
 from bgsuper.key import Key, Seq
 from bgsuper.store.api import Batch, CopyTarget
 from bgsuper.store.backup.online import begin_backup
-from bgsuper.store.conformance import CASES, Backend, Case
 from bgsuper.store.identity import Identity
 from bgsuper.store.memory import MemoryStore
 from bgsuper.store.schemes import Opening, make_store, open_view
@@ -299,12 +298,3 @@ def test_damage_is_still_the_backends_to_tell(tmp_path: Path) -> None:
     with pytest.raises(StoreCorrupt, match="network_graph"):
         store.read(GRAPH)
     store.close()
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_conformance(tmp_path: Path, case: Case) -> None:
-    """A sealed store is a store like any other, crashes included; the suite's values are of both kinds, those that zstd
-    shrinks and those that it does not."""
-    key_file(tmp_path / "key")
-    (tmp_path / "store").mkdir(mode=0o700)
-    case(Backend("sqlite:" + QUERIES[1].format(tmp_path), tmp_path / "store"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from bgsuper.store.copying import copy_values, prove_equal
 from bgsuper.store.filesystem.store import FilesystemStore
 from bgsuper.store.identity import Identity
 from bgsuper.store.schemes import Opening, make_store, open_view
+from bgsuper.store.sealed_form import OVERHEAD_BYTES, looks_sealed
 from bgsuper.store.sealing import sealer as module
+from bgsuper.store.sealing.sealer import Sealer
 from bgsuper.store.sealing.view import SealedView
 from bgsuper.store.sqlite import SQLiteStore
 from bgsuper.store.url import parse
@@ -195,6 +198,80 @@ def test_a_flipped_byte_on_the_disk_is_damage(tmp_path: Path, scheme: str) -> No
     with pytest.raises(StoreCorrupt):
         view.read(GRAPH)
     view.close()
+
+
+def lose_identity(directory: Path, scheme: str) -> None:
+    if scheme == "file":
+        path = directory / "bgsuper.redo.tmp"
+        path.write_bytes(path.read_bytes()[:-1])
+        return
+    database = sqlite3.connect(directory / "bgsuper.sqlite3")
+    database.execute("UPDATE meta SET identity = zeroblob(50)")
+    database.commit()
+    database.close()
+
+
+def test_a_lost_identity_does_not_unseal(tmp_path: Path, scheme: str) -> None:
+    """Without the key every sealed value is damage that says what is missing, and nothing is read; with the key each
+    proves itself."""
+    url = location(tmp_path, scheme)
+    written(url)
+    lose_identity(tmp_path / "store", scheme)
+    view = open_view(f"{scheme}:{tmp_path}/store")
+    found = list(view.examine())
+    assert not [thing for thing in found if isinstance(thing, Value)]
+    told = {thing.key: thing.text for thing in found if isinstance(thing, Damage) and thing.key}
+    assert told.keys() == CONTENT.keys()
+    assert all("seems to be sealed" in text and "key-file" in text for text in told.values())
+    with pytest.raises(StoreCorrupt):
+        view.read(MANAGER)
+    with pytest.raises(StoreCorrupt):
+        list(view.entries())
+    view.close()
+    with_key = open_view(url)
+    assert {thing.key: thing.content for thing in with_key.examine() if isinstance(thing, Value)} == CONTENT
+    with_key.close()
+
+
+def test_sealed_files_that_nothing_belongs_to(tmp_path: Path) -> None:
+    """Copied without their attributes, the lock and the redo file, they lie as LDK's would: they are no values."""
+    (tmp_path / "manager").write_bytes(sealer().seal(MANAGER, b"m"))
+    (tmp_path / "scorer").write_bytes(b"LDK wrote this")
+    view = open_view(f"file:{tmp_path}")
+    assert [type(thing) for thing in view.examine()] == [Damage, Value]
+    with pytest.raises(StoreSealed, match="seems to be sealed"):
+        view.read(MANAGER)
+    view.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 300_000])
+def test_what_looks_sealed(size: int) -> None:
+    """Whatever was sealed, compressed or not, and by a later version; nothing shorter, and no bytes that merely begin
+    like it."""
+    for compress in (False, True):
+        value = sealer(compress=compress).seal(MANAGER, bytes(size))
+        assert looks_sealed(value)
+        assert looks_sealed(value[:1] + b"\x09" + value[2:])
+        assert not looks_sealed(value[: OVERHEAD_BYTES - 1])
+        assert not looks_sealed(b"\xb4" + value[1:])
+    assert not looks_sealed(b"\xb5" * (size + 100))
+
+
+def test_what_memory_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened, or as it lies: that value is a finding, and the next one comes."""
+    held, opening = [sealed(key("a"), b"a"), sealed(key("b"), b"b")], Sealer.open
+
+    def fails_once(self: Sealer, name: Key, content: bytes) -> bytes:
+        if name == key("a"):
+            raise MemoryError
+        return opening(self, name, content)
+
+    monkeypatch.setattr(Sealer, "open", fails_once)
+    damage, value = SealedView(Backend(*held), sealer()).examine()
+    assert value == Value(key("b"), None, b"b")
+    assert isinstance(damage, Damage)
+    assert damage.key == key("a")
+    assert "does not fit into memory" in damage.text
 
 
 def test_another_key_by_copy(tmp_path: Path, scheme: str) -> None:
