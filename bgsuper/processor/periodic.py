@@ -118,13 +118,18 @@ class Periodic:
         self._logger.log(TRACE, job.line)
         job.call()
 
+    def _begin(self, steps: Iterator[None], writes: SideWrites) -> None:
+        """Do `steps`, one a turn, unless the last ones of that object are not done yet."""
+        if all(under_way is not writes for _, under_way in self._under_way):
+            self._under_way.append((steps, writes))
+
     def _add_pruning(self, gossip_sync: GossipSync, writes: SideWrites) -> None:
         graph = gossip_sync.network_graph
 
         def prune() -> None:
             now = int(self._clock.time())
             if isinstance(graph, PrunesInSteps):
-                self._under_way.append((graph.pruning(now), writes))
+                self._begin(graph.pruning(now), writes)
             else:
                 graph.remove_stale_channels_and_tracking(now)
                 writes.owe()
@@ -139,7 +144,7 @@ class Periodic:
 
         def decay_and_write() -> None:
             if isinstance(scorer, LargeScorer):
-                self._under_way.append((scorer.time_passing(self._clock.time()), writes))
+                self._begin(scorer.time_passing(self._clock.time()), writes)
             else:
                 decay()
                 writes.owe()

@@ -8,7 +8,7 @@ from bgsuper.key import NETWORK_GRAPH, Key
 from bgsuper.lightning.chain_hash import REGTEST
 from bgsuper.lightning.routing.gossip import CHANNELS, NODES, NetworkGraph
 from bgsuper.processor.clock import suspended
-from bgsuper.processor.graph_records import RECORDS
+from bgsuper.processor.graph_records import RECORDS, UNDER_WAY
 from tests.lightning import gossip_network as net
 from tests.lightning.gossip_network import NOW
 
@@ -108,3 +108,17 @@ def test_half_of_a_turn_is_a_graph_all_the_same() -> None:
     restored = NetworkGraph.restore(REGTEST, [(key, value) for key, value in puts.items() if key[:2] == CHANNELS])
     assert restored.nodes.keys() == graph.nodes.keys()
     assert all(node.announcement_info is None for node in restored.nodes.values())
+
+
+def test_few_commits_are_under_way() -> None:
+    """The rest waits in the graph; the loop rests until one is acknowledged, and goes on then."""
+    scene = Scene()
+    scene.flood((UNDER_WAY + 2) * RECORDS)
+    for _ in range(UNDER_WAY + 3):
+        scene.turns.turn()
+    assert len(scene.restored().channels) == UNDER_WAY * RECORDS
+    assert scene.turns.rest_s() > 0.0
+    scene.setup.store.ack()
+    for _ in range(3):
+        scene.turns.turn()
+    assert scene.restored().write() == scene.graph.write()

@@ -114,3 +114,17 @@ def test_the_final_write_shows_the_end_whatever_copy_was_under_way() -> None:
     writes = dict(scene.turns.final_writes())
     writes["network graph"]()
     assert scene.written() == [b"z" * COPY_BYTES * PIECES]
+
+
+def test_a_prune_that_takes_longer_than_its_period_is_not_doubled() -> None:
+    """The next one begins with the period after it."""
+    scene = Scene()
+    scene.turns.turn()
+    scene.setup.clock.now += 3600.0
+    scene.turns.turn()
+    assert scene.setup.calls.count("prune") == 1
+    while not scene.graph.pruned_at:
+        scene.turns.turn()
+    scene.setup.clock.now += 3600.0
+    scene.turns.turn()
+    assert scene.setup.calls.count("prune") == 2
