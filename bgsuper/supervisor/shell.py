@@ -191,7 +191,10 @@ class Shell:
             more = self.core.ended or bool(self.core.actions)
             more = more or (self._sending and not self._wants_write and self.core.has_output)
             timer = self.core.timer()
+            room = self.waiters.draining and self.core.backlog.writable
             self._armed = not more
+        if room:
+            self._announce()  # made by a submit that found us busy, and so did not wake us
         now = time.monotonic()
         if self._watch is not None:
             timer = min(self._next_look(now), timer) if timer is not None else self._next_look(now)

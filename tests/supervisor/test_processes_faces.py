@@ -234,8 +234,10 @@ def test_asyncio_waits_without_a_thread_each(place: Place) -> None:
     asyncio.run(main())
 
 
-def test_room_that_a_submit_makes_wakes_who_waits_for_it(place: Place) -> None:
-    """A small snapshot takes the place of a large one that waited: drain() returns, though the worker says nothing."""
+@pytest.mark.parametrize("busy", [False, True])
+def test_room_that_a_submit_makes_wakes_who_waits_for_it(place: Place, busy: bool) -> None:
+    """A small snapshot takes the place of a large one that waited: drain() returns, though the worker says nothing; and
+    so it does if the supervisor's thread was busy just then, when nobody wakes it."""
 
     async def main() -> None:
         limits = Limits(soft_bytes=1_000_000, hard_bytes=9_000_000)
@@ -250,7 +252,11 @@ def test_room_that_a_submit_makes_wakes_who_waits_for_it(place: Place) -> None:
             waiter = asyncio.ensure_future(supervisor.drain())
             await asyncio.sleep(0)
             assert not supervisor.writable
-            supervisor.snapshot(NETWORK_GRAPH, [b"small"])
+            await asyncio.to_thread(eventually, lambda: supervisor._shell._armed)  # it has seen all so far, and rests
+            with pytest.MonkeyPatch.context() as patch:
+                if busy:
+                    patch.setattr(supervisor._shell, "wake", lambda: None)
+                supervisor.snapshot(NETWORK_GRAPH, [b"small"])
             try:
                 await asyncio.wait_for(waiter, PATIENCE_S)
             finally:

@@ -10,6 +10,9 @@ from bgsuper.torture.explorer.scenario import Scenario
 from bgsuper.torture.explorer.schedules import play, run_many, run_seed
 from bgsuper.torture.explorer.search import Search
 
+# It runs the core millions of times: what it covers the other tests do, and counting it takes half as long again.
+pytestmark = pytest.mark.no_cover
+
 #: In CI 20,000 in all, on as many processes as there are processors to have.
 RANDOM_SCHEDULES = 20_000
 REAL_SCHEDULES = 200

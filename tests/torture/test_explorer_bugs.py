@@ -14,6 +14,8 @@ from bgsuper.torture.explorer.trace import load_run, save_run
 
 from .bugs import BUGS, REAL_BUGS, Bug
 
+pytestmark = pytest.mark.no_cover  # as in test_explorer
+
 #: In so many schedules each bug must be found: a fifth of what CI runs.
 BUDGET = 4_000
 REAL_BUDGET = 100
