@@ -20,6 +20,8 @@ from .interfaces import TRACE, Durability
 
 #: How much of a value one turn copies; the piece that reaches it is the turn's last.
 COPY_BYTES: Final = 64 * 1024
+#: And how many pieces, which may be small, or empty where all has changed since.
+COPY_PIECES: Final = 32
 
 
 class SideWrites:
@@ -84,12 +86,15 @@ class SideWrites:
     def _copy_some(self, rest: Iterator[bytes]) -> bool:
         """Copy as much as one turn may; whether that was the last of it."""
         size = 0
-        for piece in rest:
+        for _ in range(COPY_PIECES):
+            piece = next(rest, None)
+            if piece is None:
+                return True
             self._copied.append(piece)
             size += len(piece)
             if size >= COPY_BYTES:
-                return False
-        return True
+                break
+        return False
 
     def _submit(self) -> Seq:
         copied, self._rest, self._copied = self._copied, None, []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from ..errors import ConfigError, NotFound
 from ..key import MANAGER, NETWORK_GRAPH, SCORER, Key, Seq
 from ..store.api import Batch, Opened, SnapshotFile
-from .users import load
+from ..store.named import named
 
 #: Which method of a persister takes which key.
 METHODS = {MANAGER: "persist_manager", NETWORK_GRAPH: "persist_graph", SCORER: "persist_scorer"}
@@ -31,7 +31,7 @@ class PersisterStore:
         self._written: dict[Seq, bytes] = {}
 
     def open(self) -> Opened:
-        persister = load(self._path)(**self._config)
+        persister = named(self._path, "a persister")(**self._config)
         for key, name in METHODS.items():
             method = getattr(persister, name, None)
             if not callable(method):

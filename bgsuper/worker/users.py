@@ -7,13 +7,12 @@ Anything else that it raises is the user's own word, fatal and never retried. Of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 from ..errors import BgsuperError, ConfigError
 from ..store.api import Opened, Store
+from ..store.named import named
 
 #: What a `Store` must have.
 _MEMBERS: Final = (
@@ -54,30 +53,14 @@ class Whose(Enum):
         )
 
 
-def load(path: str) -> Callable[..., Any]:
-    """The class that "pkg.mod:Class" names; `ConfigError` with Python's own words if there is none."""
-    module, colon, name = path.partition(":")
-    if not (colon and module and name):
-        raise ConfigError(f"expected a persister as 'package.module:Class', got {path!r:.200}")
-    try:
-        found: object = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise ConfigError(f"the persister {path} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"expected {path} to name a class, got {type(found).__name__}")
-    return found
-
-
 def whose(path: str) -> Whose:
     """Which of the two "pkg.mod:Class" names. Raises `ConfigError`."""
-    return Whose.USERS_STORE if hasattr(load(path), "apply") else Whose.USERS_PERSISTER
+    return Whose.USERS_STORE if hasattr(named(path, "a store or a persister"), "apply") else Whose.USERS_PERSISTER
 
 
 def users_store(path: str, config: dict[str, object]) -> Store:
     """The user's store, not yet opened. Raises `ConfigError`, and whatever its constructor raises."""
-    store: Store = load(path)(**config)
+    store: Store = named(path, "a store or a persister")(**config)
     missing = [name for name in _MEMBERS if not hasattr(store, name)]
     if missing:
         raise ConfigError(

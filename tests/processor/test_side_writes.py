@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from bgsuper.key import NETWORK_GRAPH
 from bgsuper.processor.clock import suspended
-from bgsuper.processor.side_writes import COPY_BYTES
+from bgsuper.processor.side_writes import COPY_BYTES, COPY_PIECES, SideWrites
 
 from .fake_store import FakeStore
 from .stand_ins import Calls, Graph, Setup
@@ -128,3 +129,16 @@ def test_a_prune_that_takes_longer_than_its_period_is_not_doubled() -> None:
     scene.setup.clock.now += 3600.0
     scene.turns.turn()
     assert scene.setup.calls.count("prune") == 2
+
+
+def test_many_small_pieces_take_more_than_one_turn() -> None:
+    """A piece may be empty, and the work of looking for it is done all the same."""
+    store = FakeStore()
+    pieces = [b""] * COPY_PIECES + [b"end"]
+    writes = SideWrites(NETWORK_GRAPH, "graph", lambda: iter(pieces), store, logging.getLogger(__name__))
+    writes.owe()
+    writes.settle()
+    assert writes.copying
+    writes.settle()
+    assert [entry.puts for entry in store.history] == [{NETWORK_GRAPH: b"end"}]
+    assert not writes.copying

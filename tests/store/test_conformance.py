@@ -99,10 +99,10 @@ def test_a_store_without_atomic_batches_may_tear_them(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("target", "hint"),
     [
-        ("nonsense", "expected 'package.module:factory' or a URL"),
+        ("nonsense", "or a store's factory as 'package.module:Name'"),
         ("no_such_module:Store", "cannot be imported: ModuleNotFoundError"),
         (f"{pickled.__name__}:Nothing", "cannot be imported: AttributeError"),
-        (f"{pickled.__name__}:__name__", "to be called with a directory"),
+        (f"{pickled.__name__}:__name__", "that can be called"),
         ("sqlite:///somewhere", "write sqlite: without a path"),
         ("file:x?compress=zstd", "write file:?compress=zstd without a path"),
         ("memory:?x=y", "memory URLs take no options"),

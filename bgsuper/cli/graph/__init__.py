@@ -6,7 +6,7 @@
     import_graph        replaces a store's records      replacing how
     options spelling    what is asked for               chains    which chain a graph is of
     reports             what is printed                 words     ... in words that harm no terminal
-    output              a file that is whole or absent  addresses where nodes can be reached
+    addresses           where nodes can be reached
 
 Rules:
 1. Nothing that a node says of itself reaches a terminal as it came (`words`).

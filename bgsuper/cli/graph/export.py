@@ -8,10 +8,10 @@ from typing import Final
 import click
 
 from ...errors import ConfigError
+from ..output import check_free, check_stdout, write_file, write_stdout
 from ..store.printing import console
 from ..store.reports import size, verdict
 from .options import chain_option, source_argument
-from .output import check_free, check_stdout, write_file, write_stdout
 from .source import load
 
 EPILOG: Final = """\

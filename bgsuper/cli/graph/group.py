@@ -1,17 +1,15 @@
-"""The group that holds the commands.
-
-Rule: a command is imported when it is asked for, so that ``bgsuper --help`` comes at once."""
+"""The group that holds the commands."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, Final
 
 import click
 
 from ...errors import BgsuperError
+from ..lazy import LazyGroup
 
 #: The modules of this package that define the commands, under names of their own.
 COMMANDS: Final[Mapping[str, str]] = {
@@ -43,19 +41,11 @@ class Absent(BgsuperError):
     """What was asked for is not there, although all could be read."""
 
 
-class Commands(click.Group):
-    """A group of `COMMANDS`. What is absent is one line, and an exit status of its own."""
+class Commands(LazyGroup):
+    """What is absent is one line, and an exit status of its own."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        command = getattr(import_module(f".{module}", __package__), module)
-        assert isinstance(command, click.Command)
-        return command
+    package = __package__ or ""
+    modules = COMMANDS
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 import click
 
 from ...errors import ConfigError, NotFound
+from ..output import check_free, write_file
 from .options import url_argument
 from .source import open_source
 from .spelling import KEY_HELP, parse_key
@@ -50,8 +50,8 @@ def get(url: str, key: str, output: Path | None, force: bool) -> int:
     wanted = parse_key(key)
     if force and output is None:
         raise ConfigError("--force is about the file that --output names: give one, or leave it out")
-    if output is not None and not force and os.path.lexists(output):
-        raise _exists(output)
+    if output is not None:
+        check_free(output, force)
     view = open_source(url)
     try:
         content = view.read(wanted)
@@ -61,7 +61,7 @@ def get(url: str, key: str, output: Path | None, force: bool) -> int:
     finally:
         view.close()
     if output is not None:
-        _write_file(content, output, force)
+        write_file([content], output, force)
     else:
         _write_out(content, str(wanted))
     return 0
@@ -84,24 +84,3 @@ def _is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return all(character.isprintable() or character in _HARMLESS for character in text)
-
-
-def _write_file(content: bytes, output: Path, force: bool) -> None:
-    """`output` is whole afterwards, or as it was."""
-    building = output.with_name(f"{output.name}.{os.getpid()}.tmp") if force else output
-    try:
-        fd = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise _exists(building) from None
-    try:
-        with open(fd, "wb") as file:
-            file.write(content)
-        if force:
-            os.replace(building, output)
-    except BaseException:
-        building.unlink(missing_ok=True)
-        raise
-
-
-def _exists(output: Path) -> ConfigError:
-    return ConfigError(f"{output} is there already: name another file, or add --force to replace it")

@@ -1,13 +1,12 @@
-"""The group that holds the commands.
-
-Rule: a command is imported when it is asked for, so that ``bgsuper --help`` comes at once."""
+"""The group that holds the commands."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Final
 
 import click
+
+from ..lazy import LazyGroup
 
 #: Each is a module of this package that defines a command of its name.
 COMMANDS: Final = ("info", "ls", "get", "verify", "copy", "backup", "salvage")
@@ -29,18 +28,9 @@ says what to do; 130 after Ctrl-C.
 """
 
 
-class Commands(click.Group):
-    """A group of `COMMANDS`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
+class Commands(LazyGroup):
+    package = __package__ or ""
+    modules = {name: name for name in COMMANDS}  # noqa: RUF012
 
 
 @click.group(cls=Commands, epilog=EPILOG)

@@ -463,10 +463,12 @@ def _pieces(
     header: bytes, channels: TableCopy[int], node_count: bytes, nodes: TableCopy[bytes], trailer: bytes
 ) -> Iterator[bytes]:
     yield header
-    while channel_records := channels.step(PIECE_RECORDS):
+    while channels.left:
+        channel_records = channels.step(PIECE_RECORDS)
         yield b"".join(part for scid, record in channel_records for part in (scid.to_bytes(8, "big"), record))
     yield node_count
-    while node_records := nodes.step(PIECE_RECORDS):
+    while nodes.left:
+        node_records = nodes.step(PIECE_RECORDS)
         yield b"".join(part for item in node_records for part in item)
     yield trailer
 

@@ -153,7 +153,7 @@ class GossipPeer:
                 if message.chain_hash == graph.chain_hash:
                     self._filter, self._backlog = message, _Stream(replies.backlog(graph, message))
             case ReplyChannelRange():
-                self._ask(self._range_sync.range_reply(message, now))
+                self._range_sync.range_reply(message, now)
             case _:
                 self._ask(self._range_sync.batch_end(message, now))
 
@@ -212,21 +212,25 @@ class GossipPeer:
                 break
         return messages
 
-    @property
-    def more(self) -> bool:
-        """Whether there is something under way for the peer: call `next_messages` again when the loop has turned."""
+    def more(self, now: float) -> bool:
+        """Whether something can be done for the peer at once: call `next_messages` again when the loop has turned.
+        While it is in debt its answers wait: then look again with the next tick."""
+        if self._own or self._range_sync.sifting or self._flushing is not None:
+            return True
         streams = (*self._answering.values(), self._backlog)
-        under_way = any(stream is not None and not stream.ended for stream in streams)
-        return bool(self._own or under_way or self._flushing is not None)
+        return not self._in_debt(now) and any(stream is not None and not stream.ended for stream in streams)
 
     def _outgoing(self, now: float) -> Iterator[bytes]:
+        if self._range_sync.sifting:
+            self._ask(self._range_sync.sift(now))
         while self._own:
             yield self._own.popleft()
         for answer in tuple(self._answering.values()):
             yield from self._charged(answer, now)
         if self._backlog is not None:
             yield from self._charged(self._backlog, now)
-        if now >= self._flush_at and self._flushing is None:
+        # Also if the clock was set back behind the last flush.
+        if self._flushing is None and not self._flush_at - FLUSH_S <= now < self._flush_at:
             self._flush_at = now + FLUSH_S
             if self._filter is not None:
                 self._flushing, self._news = iter(self._news.items()), {}
@@ -248,15 +252,19 @@ class GossipPeer:
 
     def _charged(self, stream: _Stream, now: float) -> Iterator[bytes]:
         """Some steps of `stream`, while the peer is not in debt for what it got and what we did for it."""
-        if self._answer_bytes.wait_s(now) or self._checks.wait_s(now):
+        if self._in_debt(now):
             return
         for raw in stream.steps():
             self._checks.spend(_STEP_COST if raw is None else _MESSAGE_COST, now)
             if raw is not None:
                 self._answer_bytes.spend(len(raw), now)
                 yield raw
-            if self._answer_bytes.wait_s(now) or self._checks.wait_s(now):
+            if self._in_debt(now):
                 return
+
+    def _in_debt(self, now: float) -> bool:
+        """Whether it got so much, or cost so much, that its answers wait."""
+        return bool(self._answer_bytes.wait_s(now) or self._checks.wait_s(now))
 
     def _times(self, subject: bytes, raw: bytes) -> list[int] | None:
         """When the news are of; None if the graph holds their channel or node no more. A channel's announcement has the

@@ -20,7 +20,7 @@ from typing import Final
 
 from ...errors import DecodeError
 from ..errors import MalformedScorer
-from ..wire.bigsize import decode_bigsize, encode_bigsize, tlv_records
+from ..wire.bigsize import decode_bigsize, encode_bigsize, framed_tlv_values
 from .liquidity import BUCKETS, NS_PER_S, ChannelLiquidity, no_history
 
 _U64: Final = struct.Struct(">Q")
@@ -88,7 +88,7 @@ def encode_header(count: int) -> bytes:
 def decode_scorer(data: bytes) -> dict[int, bytes]:
     """Each channel's liquidity by short channel id, as we encode it; raises `MalformedScorer`."""
     try:
-        value = _fields(data, frozenset({0}))[0]
+        value = framed_tlv_values(data, frozenset({0}))[0]
         return dict(_entries(value))
     except MalformedScorer:
         raise
@@ -117,7 +117,7 @@ def _entries(value: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _liquidity(stream: bytes) -> ChannelLiquidity:
-    fields = _fields(stream, _TYPES)
+    fields = framed_tlv_values(stream, _TYPES)
     updated = _time(fields[4])
     return ChannelLiquidity(
         updated,
@@ -131,10 +131,10 @@ def _liquidity(stream: bytes) -> ChannelLiquidity:
 
 def _history(value: bytes | None, octiles: bytes | None) -> array[int]:
     if value is not None:
-        return array("H", _sized(_HISTORY, _fields(value, frozenset({0}))[0]))
+        return array("H", _sized(_HISTORY, framed_tlv_values(value, frozenset({0}))[0]))
     history = no_history()
     if octiles is not None:
-        old = _sized(_OCTILES, _fields(octiles, frozenset({0}))[0])
+        old = _sized(_OCTILES, framed_tlv_values(octiles, frozenset({0}))[0])
         for (start, stop), weight in zip(_OCTILE_BUCKETS, old, strict=True):
             for bucket in range(start, stop):
                 history[bucket] = weight // (stop - start)
@@ -152,17 +152,3 @@ def _sized(layout: struct.Struct, value: bytes) -> tuple[int, ...]:
     if len(value) != layout.size:
         raise MalformedScorer(f"expected a field of {layout.size} bytes, got {len(value)}")
     return layout.unpack(value)
-
-
-def _fields(stream: bytes, known: frozenset[int]) -> dict[int, bytes]:
-    """The values of a TLV stream of `known` types behind its length, by type; `stream` must be the whole of it."""
-    length, start = decode_bigsize(stream, 0, len(stream))
-    if length != len(stream) - start:
-        raise MalformedScorer(f"a TLV stream announces {length} bytes, {len(stream) - start} came")
-    values: dict[int, bytes] = {}
-    for kind, begin, stop in tlv_records(stream, start, len(stream)):
-        if kind in known:
-            values[kind] = stream[begin:stop]
-        elif kind % 2 == 0:
-            raise MalformedScorer(f"a TLV of the unknown even type {kind} must be understood: upgrade")
-    return values

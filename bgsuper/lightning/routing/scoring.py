@@ -145,7 +145,8 @@ def liquidity_key(short_channel_id: int) -> Key:
 
 def _pieces(channels: TableCopy[int]) -> Iterator[bytes]:
     yield encode_header(channels.length)
-    while records := channels.step(STEP_CHANNELS):
+    while channels.left:
+        records = channels.step(STEP_CHANNELS)
         yield b"".join(part for scid, record in records for part in (scid.to_bytes(8, "big"), record))
 
 

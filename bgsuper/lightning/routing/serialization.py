@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 from ...errors import DecodeError
 from ..errors import MalformedGraph
 from ..wire.addresses import known_length
-from ..wire.bigsize import decode_bigsize, encode_bigsize, encode_tlv, tlv_records
+from ..wire.bigsize import decode_bigsize, encode_bigsize, encode_tlv, framed_tlv_values
 from ..wire.gossip import ChannelAnnouncement, ChannelUpdate, NodeAnnouncement
 from .records import ChannelInfo, ChannelUpdateInfo, NodeAnnouncementInfo, NodeInfo
 
@@ -187,7 +187,7 @@ def encode_trailer(rapid_gossip_sync_timestamp: int | None) -> bytes:
 def decode_channel(record: bytes) -> ChannelInfo:
     """The ChannelInfo in `record`, which must be the whole of it; raises `MalformedGraph`."""
     try:
-        fields = _fields(record, _CHANNEL_TYPES)
+        fields = framed_tlv_values(record, _CHANNEL_TYPES)
         received = fields.get(1)
         capacity = _optional(fields[10])
         announcement = _optional(fields[12])
@@ -215,9 +215,9 @@ def _decode_update(value: bytes | None) -> ChannelUpdateInfo | None:
         stream = None if value is None else _optional(value)
         if stream is None:
             return None
-        fields = _fields(stream, _UPDATE_TYPES)
+        fields = framed_tlv_values(stream, _UPDATE_TYPES)
         most = _optional(fields[8])
-        fees = _fields(fields[10], _FEE_TYPES)
+        fees = framed_tlv_values(fields[10], _FEE_TYPES)
         message = _optional(fields[12])
         if message is not None:
             message = UPDATE_TYPE + message
@@ -244,7 +244,7 @@ def decode_node(record: bytes) -> NodeAnnouncementInfo | None:
     Its list of channels is checked for its form only: the channels themselves say whose they are.
     """
     try:
-        fields = _fields(record, _NODE_TYPES)
+        fields = framed_tlv_values(record, _NODE_TYPES)
         if len(fields[4]) % 8:
             raise MalformedGraph(f"expected a list of 8-byte channel ids, got {len(fields[4])} bytes")
     except KeyError as missing:
@@ -258,7 +258,7 @@ def decode_node(record: bytes) -> NodeAnnouncementInfo | None:
 
 
 def _decode_node_announcement(stream: bytes) -> NodeAnnouncementInfo:
-    fields = _fields(stream, _NODE_ANNOUNCEMENT_TYPES)
+    fields = framed_tlv_values(stream, _NODE_ANNOUNCEMENT_TYPES)
     if 8 in fields:
         message = NodeAnnouncement.decode(NODE_TYPE + fields[8])
         return NodeAnnouncementInfo.of(message, message.encode())
@@ -304,7 +304,7 @@ def decode_graph(data: bytes) -> StoredGraph:
             stop = _stream_end(data, start)
             nodes[data[cursor:start]] = decode_node(data[start:stop])
             cursor = stop
-        trailer = _fields(data[cursor:], frozenset({1}))
+        trailer = framed_tlv_values(data[cursor:], frozenset({1}))
         timestamp = trailer.get(1)
         rapid = None if timestamp is None else _unsigned(timestamp, 4)
     except MalformedGraph:
@@ -322,20 +322,6 @@ _FEE_TYPES: Final = frozenset({0, 2})
 #: Type 0 held the lowest inbound fees until LDK 0.0.116; it is read past.
 _NODE_TYPES: Final = frozenset({0, 2, 4})
 _NODE_ANNOUNCEMENT_TYPES: Final = frozenset({0, 2, 4, 6, 8, 10})
-
-
-def _fields(stream: bytes, known: frozenset[int]) -> dict[int, bytes]:
-    """The values of a TLV stream of `known` types behind its length, by type; `stream` must be the whole of it."""
-    length, start = decode_bigsize(stream, 0, len(stream))
-    if length != len(stream) - start:
-        raise MalformedGraph(f"a TLV stream announces {length} bytes, {len(stream) - start} came")
-    values: dict[int, bytes] = {}
-    for kind, begin, stop in tlv_records(stream, start, len(stream)):
-        if kind in known:
-            values[kind] = stream[begin:stop]
-        elif kind % 2 == 0:
-            raise MalformedGraph(f"a TLV of the unknown even type {kind} must be understood: upgrade")
-    return values
 
 
 def _stream_end(data: bytes, offset: int) -> int:

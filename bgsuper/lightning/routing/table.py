@@ -124,13 +124,12 @@ class TableCopy(Generic[Id]):
     """A table's records as they were when the copy began: `RecordTable.copy` makes it, `step` takes it."""
 
     def __init__(self, order: SortedIds[Id], records: dict[Id, bytes], length: int) -> None:
-        #: How many records it has, all together.
-        self.length = length
+        #: How many records it has, all together, and how many of them are still to be taken.
+        self.length = self.left = length
         # The table's own: they change under us.
         self._order = order
         self._records = records
         self._passed: Id | None = None  # the greatest id that was copied
-        self._done = False
         self._kept: dict[Id, bytes | None] = {}  # of what changed since, and not passed yet; None: there was none
         self._missing: SortedIds[Id] = SortedIds()  # ids removed since; some may be there again
 
@@ -145,16 +144,14 @@ class TableCopy(Generic[Id]):
             self._missing.add(ident)
 
     def step(self, count: int) -> list[tuple[Id, bytes]]:
-        """The next records with their ids, at most `count`, in the order of the ids. Empty at the end alone."""
+        """The next records with their ids, in the order of the ids: of the next `count` ids those that were there when
+        the copy began, which may be none. There are no more once `left` is 0."""
         taken: list[tuple[Id, bytes]] = []
-        while not taken:
-            still_there, missing = (ids.after(self._passed, count) for ids in (self._order, self._missing))
-            ids = sorted({*still_there, *missing})[:count]
-            if not ids:
-                break
-            for ident in ids:
-                record = self._kept.pop(ident) if ident in self._kept else self._records[ident]
-                if record is not None:
-                    taken.append((ident, record))
-            self._passed = ids[-1]
+        still_there, missing = (ids.after(self._passed, count) for ids in (self._order, self._missing))
+        for ident in sorted({*still_there, *missing})[:count]:
+            record = self._kept.pop(ident) if ident in self._kept else self._records[ident]
+            if record is not None:
+                taken.append((ident, record))
+            self._passed = ident
+        self.left -= len(taken)
         return taken

@@ -7,7 +7,7 @@ Decoders raise `DecodeError` with what was expected and where.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ...errors import DecodeError
 
@@ -63,6 +63,26 @@ def tlv_records(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, 
             raise DecodeError(f"the TLV {kind} at byte {offset} announces {length} bytes, {end - start} are left")
         yield kind, start, stop
         last, offset = kind, stop
+
+
+def tlv_values(data: bytes, offset: int, end: int, known: Collection[int]) -> dict[int, bytes]:
+    """The values of the `known` types in the TLV stream of ``data[offset:end]``, by type. Unknown odd types are
+    skipped, unknown even ones a `DecodeError` (BOLT 1)."""
+    values: dict[int, bytes] = {}
+    for kind, start, stop in tlv_records(data, offset, end):
+        if kind in known:
+            values[kind] = data[start:stop]
+        elif kind % 2 == 0:
+            raise DecodeError(f"a TLV of the unknown even type {kind} must be understood: upgrade")
+    return values
+
+
+def framed_tlv_values(stream: bytes, known: Collection[int]) -> dict[int, bytes]:
+    """`tlv_values` of a stream behind its BigSize length, as LDK stores them; `stream` must be the whole of it."""
+    length, start = decode_bigsize(stream, 0, len(stream))
+    if length != len(stream) - start:
+        raise DecodeError(f"a TLV stream announces {length} bytes, {len(stream) - start} came")
+    return tlv_values(stream, start, len(stream), known)
 
 
 def encode_tlv(kind: int, value: bytes) -> bytes:

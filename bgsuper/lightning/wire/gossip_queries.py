@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from ...errors import DecodeError
 from ..errors import MalformedMessage
-from .bigsize import decode_bigsize, encode_bigsize, encode_tlv, tlv_records
+from .bigsize import decode_bigsize, encode_bigsize, encode_tlv, tlv_values
 
 QUERY_SHORT_CHANNEL_IDS: Final = 261
 REPLY_SHORT_CHANNEL_IDS_END: Final = 262
@@ -268,18 +268,10 @@ def _uncompressed(encoded: bytes) -> bytes:
 
 def _fields(stream: bytes, known: Collection[int]) -> dict[int, bytes]:
     """The values of the `known` types in a message's TLV stream."""
-    values: dict[int, bytes] = {}
     try:
-        for kind, start, stop in tlv_records(stream, 0, len(stream)):
-            if kind in known:
-                values[kind] = stream[start:stop]
-            elif kind % 2 == 0:
-                raise MalformedMessage(f"a TLV of the unknown even type {kind} must be understood")
-    except MalformedMessage:
-        raise
+        return tlv_values(stream, 0, len(stream), known)
     except DecodeError as error:
         raise MalformedMessage(str(error)) from None
-    return values
 
 
 def _flags(encoded: bytes, count: int) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Final, NamedTuple
 from unittest import SkipTest
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from ...errors import ConfigError, NotFound
 from ...key import Key, Seq
 from ..api import Opened, Store
+from ..named import named
 from ..schemes import Opening, make_store
 from ..url import SCHEMES, parse
 from .rules import Finding
@@ -105,19 +105,8 @@ class Backend:
 
 
 def factory(target: str) -> Callable[[str], Store]:
-    """What "package.module:factory" names. Raises `ConfigError` with Python's own words if there is none."""
-    module, colon, name = target.partition(":")
-    if not (colon and module and name):
-        raise ConfigError(f"expected 'package.module:factory' or a URL such as sqlite: or file:, got {target!r:.200}")
-    try:
-        found: object = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise ConfigError(f"{target:.200} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"expected {target:.200} to be called with a directory, got {type(found).__name__}")
-    return found
+    """What "package.module:factory" names. Raises `ConfigError`."""
+    return named(target, "a URL such as sqlite: or file:, or a store's factory")
 
 
 # -- what cases do with a store ---------------------------------------------------------------------------------------

@@ -122,8 +122,15 @@ class ModelStore:
         return file.content
 
     def scan(self, primary: str, secondary: str, after: str, limit: int) -> list[tuple[Key, bytes]]:
-        """Nobody scans here."""
-        raise NotImplementedError
+        """All of it in one page: a world has few records."""
+        keys = sorted(
+            key
+            for key, found in self.content.values.items()
+            if key[:2] == (primary, secondary)
+            and key.name > after
+            and (found.value is not None or found.file is not None)
+        )
+        return [(key, self.read(key)) for key in keys]
 
     def idle(self) -> None:
         """Nothing to do."""

@@ -73,7 +73,7 @@ def test_a_file_that_comes_meanwhile_stays(
     output = tmp_path / "out.bin"
     output.write_text("precious")
     monkeypatch.setattr("bgsuper.cli.graph.export.check_free", lambda *_: None)
-    monkeypatch.setattr("bgsuper.cli.graph.output.check_free", lambda *_: None)
+    monkeypatch.setattr("bgsuper.cli.output.check_free", lambda *_: None)
     assert "is there already" in run("export", source.name, output).refusal
     assert output.read_text() == "precious"
 
@@ -101,7 +101,7 @@ def test_an_error_leaves_nothing_half_written(
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bgsuper.cli.graph.output.full_sync", full)
+    monkeypatch.setattr("bgsuper.cli.output.full_sync", full)
     ran = run("export", source.name, output, *force)
     assert ran.status == 2
     assert "No space left" in ran.refusal

@@ -88,7 +88,7 @@ class Link:
                         self.ends[1 - side].handle_message(raw, self.now)
                     except (AlreadyAnnounced, NotNewer):
                         pass
-                quiet = quiet and not end.more
+                quiet = quiet and not end.more(self.now)
             if quiet:
                 return
             self.now += 0.01
@@ -280,7 +280,7 @@ def test_a_peer_that_stops_reading_in_the_middle_of_news(monkeypatch: pytest.Mon
     peer.next_messages(NOW + FLUSH_S, 0)
     for number in range(40, 50):
         middle.handle_message(messages(number)[0], NOW)
-    while peer.more:
+    while peer.more(NOW + FLUSH_S):
         peer.next_messages(NOW + FLUSH_S, ROOM)
     assert len(peer._news) == 10
     for raw in (messages(49)[1], net.node(PAIRS[49 % 6][0]).encode()):
@@ -312,7 +312,7 @@ def test_news_are_looked_at_some_a_call(monkeypatch: pytest.MonkeyPatch) -> None
     middle = node_with(0)
     peer = middle.connect(float(NOW), queries=True)
     peer.handle_message(GossipTimestampFilter(REGTEST, NOW + 2, 10).encode(), NOW)
-    while peer.more:
+    while peer.more(NOW):
         peer.next_messages(NOW, ROOM)
     middle.handle_message(messages(0)[0], NOW)
     middle.handle_message(net.node(PAIRS[0][0], NOW).encode(), NOW)
@@ -320,7 +320,7 @@ def test_news_are_looked_at_some_a_call(monkeypatch: pytest.MonkeyPatch) -> None
     taken: list[int] = []
     for _ in range(3):
         taken.append(len(peer.next_messages(NOW + FLUSH_S, ROOM)))
-        taken.append(peer.more)
+        taken.append(peer.more(NOW + FLUSH_S))
     assert taken == [1, True, 1, False, 0, False]
 
 
@@ -358,16 +358,17 @@ def test_a_scan_that_sends_nothing_is_not_free(monkeypatch: pytest.MonkeyPatch) 
     peer = node_with(30).connect(float(NOW), queries=True)
     peer.handle_message(GossipTimestampFilter(REGTEST, 2**32 - 1, 0).encode(), NOW)
     assert peer.next_messages(NOW, ROOM) == []
-    assert not peer.more
+    assert not peer.more(NOW)
     peer = node_with(30).connect(float(NOW), queries=True)
     peer.handle_message(GossipTimestampFilter(REGTEST, 2**32 - 1, 1).encode(), NOW)
     for _ in range(10):
         assert peer.next_messages(NOW, ROOM) == []
-    assert peer.more
+    assert not peer.more(NOW)  # nothing can be done for it now: a host that asks does not spin
     assert 0 < peer.wait_s(NOW) <= 1
-    for later in range(100):
+    assert peer.more(NOW + 1)
+    for later in range(1, 100):
         peer.next_messages(NOW + later, ROOM)
-    assert not peer.more
+    assert not peer.more(NOW + 100)
 
 
 @pytest.mark.parametrize("room", [1, ROOM])
@@ -383,7 +384,44 @@ def test_a_query_is_answered_once_its_last_message_was_given(room: int) -> None:
             given: list[bytes] = []
             while not given or given[-1][:2] != last:
                 given += peer.next_messages(NOW, room)
-            assert not peer.more
+            assert not peer.more(NOW)
+
+
+def test_what_replies_name_is_looked_at_some_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full reply names thousands of channels: no call looks at all of them, the next query comes when all are sifted,
+    and the peer is not late while it is our turn."""
+    monkeypatch.setattr(range_sync, "SIFTED_IDS", 10)
+    full, half = node_with(45), node_with(20)
+    peer = half.connect(float(NOW), queries=True)
+    assert peer.sync_all(NOW)
+    peer.next_messages(NOW, ROOM)
+    (raw,) = replies_of(full, QueryChannelRange(REGTEST, 0, 2**32 - 1, 1))
+    peer.handle_message(raw, NOW)
+    for _ in range(4):
+        assert peer.more(NOW)
+        assert peer.next_messages(NOW, ROOM) == []
+    assert not peer.timer_tick_occurred(NOW + 2 * PATIENCE_S)
+    (query,) = map(decode_gossip_query, peer.next_messages(NOW, ROOM))
+    assert isinstance(query, QueryShortChannelIds)
+    assert query.short_channel_ids == tuple(map(scid, range(20, 45)))
+    assert not peer.more(NOW)
+    with pytest.raises(Unasked):
+        peer.handle_message(raw, NOW)
+
+
+def say_all(peer: GossipPeer) -> list[bytes]:
+    """What there is to send to it now."""
+    said: list[bytes] = []
+    while peer.more(NOW):
+        said += peer.next_messages(NOW, ROOM)
+    return said
+
+
+def replies_of(node: P2PGossipSync, query: QueryChannelRange) -> list[bytes]:
+    """What it answers."""
+    peer = node.connect(float(NOW), queries=True)
+    peer.handle_message(query.encode(), NOW)
+    return say_all(peer)
 
 
 # -- peers that break the rules ---------------------------------------------------------------------------------------
@@ -538,6 +576,7 @@ def test_a_peer_that_does_not_answer() -> None:
     peer = lone_peer()
     peer.sync_all(NOW)
     peer.handle_message(ReplyChannelRange(REGTEST, 0, 2**32 - 1, True, (1,)).encode(), NOW)
+    say_all(peer)
     assert peer.timer_tick_occurred(NOW + PATIENCE_S)
     assert not peer.sync_all(NOW + PATIENCE_S)
 
@@ -588,6 +627,7 @@ def test_a_peer_without_full_information(full: bool) -> None:
     peer.sync_all(NOW)
     peer.handle_message(ReplyChannelRange(REGTEST, 0, 2**32 - 1, True, tuple(range(501))).encode(), NOW)
     for information in (full, True):
+        say_all(peer)
         peer.handle_message(ReplyShortChannelIdsEnd(REGTEST, information).encode(), NOW)
     assert peer.syncs_completed == full
 
@@ -615,3 +655,20 @@ def test_total(raws: list[tuple[int, bytes]]) -> None:
         except (MalformedMessage, GossipRefused):
             pass
         peer.next_messages(NOW, ROOM)
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
+    """News go out, and a peer that does not answer is late, as if the clock had always been right."""
+    middle = node_with(0)
+    link = Link(middle, node_with(0))
+    link.ends[1].ask_for_news(link.now)
+    link.pump()
+    for raw in messages(0):
+        middle.handle_message(raw, NOW)
+    link.now -= 3600.0
+    link.pump()
+    assert link.kinds(0) == [256, 258, 258]
+    peer = lone_peer()
+    peer.sync_all(NOW)
+    assert not peer.timer_tick_occurred(NOW - 3600)
+    assert peer.timer_tick_occurred(NOW - 3600 + PATIENCE_S)

@@ -1,4 +1,4 @@
-"""To where an exported graph goes: a file that is whole or not there, or standard output.
+"""To where a command writes what it was asked for: a file that is whole or not there, or standard output.
 
 Rules: what is there is never replaced unasked, and no device at all; a file is its owner's alone, and durable on
 return; binary does not go to a terminal.
@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...errors import ConfigError
-from ...store.files import full_sync, sync_directory
+from ..errors import ConfigError
+from ..store.files import full_sync, sync_directory
 
 
 def check_free(path: Path, force: bool) -> None:
@@ -50,7 +50,7 @@ def write_file(pieces: Iterable[bytes], path: Path, force: bool) -> None:
 def check_stdout() -> None:
     """Raise `ConfigError` if standard output is a terminal."""
     if sys.stdout.isatty():
-        raise ConfigError("a graph is binary, and standard output is a terminal: name a file, or pipe it somewhere")
+        raise ConfigError("this is binary, and standard output is a terminal: name a file, or pipe it somewhere")
 
 
 def write_stdout(pieces: Iterable[bytes]) -> None:
