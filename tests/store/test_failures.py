@@ -8,7 +8,15 @@ import os
 import apsw
 import pytest
 
-from bgsuper.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreUnwritable, SyncFailed
+from bgsuper.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreUnavailable,
+    StoreUnwritable,
+    SyncFailed,
+)
 from bgsuper.store.failures import from_os_error
 from bgsuper.store.sqlite_failures import from_sqlite_error
 
@@ -24,6 +32,10 @@ from bgsuper.store.sqlite_failures import from_sqlite_error
         (errno.ENOTDIR, StoreUnwritable),
         (errno.EEXIST, StoreUnwritable),
         (errno.ENOENT, StoreUnwritable),
+        (errno.ENOLCK, StoreUnwritable),
+        (errno.EOPNOTSUPP, StoreUnwritable),
+        (errno.ENOSYS, StoreUnwritable),
+        (errno.EMFILE, StoreUnavailable),
         (errno.EIO, SyncFailed),
         (errno.ESTALE, SyncFailed),
     ],

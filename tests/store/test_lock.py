@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -293,3 +295,16 @@ def test_which_processes_exist() -> None:
     assert not process_exists(0)
     assert not process_exists(-1)
     assert not process_exists(2**70)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_flock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Without the lock nobody keeps a second writer out: one line that names the file, and no database."""
+
+    def flock(fd: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StoreUnwritable, match=f"locking {tmp_path}/store/lock failed: {os.strerror(number)}"):
+        new_store(tmp_path / "store").open()
+    assert os.listdir(tmp_path / "store") == ["lock"]
