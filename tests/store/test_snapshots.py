@@ -10,6 +10,7 @@ import pytest
 from bgsuper.errors import NotFound, StoreCorrupt, StoreError
 from bgsuper.key import Key, Seq
 from bgsuper.store.api import SnapshotFile
+from bgsuper.store.pace import SLICE_BYTES
 from bgsuper.store.snapshots import REMOVE_BYTES, Snapshots
 
 from .stores import GRAPH, commit, content, key, new_store, opened
@@ -33,7 +34,7 @@ def test_a_snapshot_is_a_value_once_adopted(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3_000_000])
+@pytest.mark.parametrize("size", [0, 1, SLICE_BYTES - 1, SLICE_BYTES, SLICE_BYTES + 1, 3_000_000])
 def test_sizes(tmp_path: Path, size: int) -> None:
     """Empty, one slice, and more: all come back, and every byte of them was synced."""
     synced: dict[int, int] = {}
